@@ -68,6 +68,7 @@ struct sl_kernel {
 typedef struct sl_backend {
     const char *name;
     size_t real_size; /* of SL_FLOAT */
+    bool host_memory; /* the host may read and write device memory directly */
     sl_device *(*open)(sl_context *ctx, const sl_open_options *options); /* NULL after sl_fail */
     void (*close)(sl_device *device);
     const char *(*describe)(sl_device *device);

@@ -11,7 +11,7 @@ sl_status sl_fail(sl_context *ctx, sl_status code, const char *format, ...) __at
 bool sl_ok(const sl_context *ctx);
 
 /* A message for the user through the log callback, if there is one. */
-void sl_log(sl_context *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sl_say(sl_context *ctx, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Option values: zero means `otherwise`, SL_ZERO / SL_NONE mean a real zero. */
 float sl_float_or(float value, float otherwise);

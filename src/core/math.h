@@ -1,0 +1,346 @@
+/* Scalar mathematics, the same bits on every machine: only fma, + - * /, sqrt, integer operations and
+ * ternaries, in a fixed order. gcc vectorises every function here in a loop (with -fno-trapping-math
+ * -fno-math-errno), nvcc compiles it. In double precision the same names stand for libm: the oracle.
+ *
+ * Worst errors over all floats stand in docs/accuracy.md. Polynomials without a source were fitted for this
+ * file (weighted least squares, reweighted to the minimax error; coefficients rounded one after another). */
+#ifndef SL_CORE_MATH_H
+#define SL_CORE_MATH_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "core/real.h"
+
+#ifdef SL_DOUBLE
+#    include "core/math_double.h"
+#else
+
+SL_FN uint32_t r_bits(float x)
+{
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+SL_FN float r_from_bits(uint32_t bits)
+{
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+SL_FN float r_abs(float x)
+{
+    return r_from_bits(r_bits(x) & 0x7fffffffu);
+}
+/* |x| with the sign of `sign`. */
+SL_FN float r_copysign(float x, float sign)
+{
+    return r_from_bits((r_bits(x) & 0x7fffffffu) | (r_bits(sign) & 0x80000000u));
+}
+
+SL_FN float r_sqrt(float x)
+{
+#    ifdef __CUDA_ARCH__
+    return __fsqrt_rn(x);
+#    else
+    return __builtin_sqrtf(x);
+#    endif
+}
+
+/* a·b + c rounded once, with double arithmetic: the product is exact; the sum is rounded to odd (its last bit
+ * is set where it is inexact), so that rounding it to float rounds the exact value (Boldo and Melquiond
+ * 2008). */
+SL_FN float r_fma_emulated(float a, float b, float c)
+{
+    const double product = (double)a * (double)b, addend = (double)c;
+    const double sum = product + addend, part = sum - product;
+    const double error = (product - (sum - part)) + (addend - part); /* exact; NaN for an infinite sum */
+    uint64_t bits, error_bits;
+    double odd;
+    __builtin_memcpy(&bits, &sum, sizeof bits);
+    __builtin_memcpy(&error_bits, &error, sizeof error_bits);
+    /* 1 where the error is neither 0 nor NaN. In integers, for comparisons of doubles would keep gcc from
+     * vectorising with SSE2. */
+    const uint64_t size = error_bits & 0x7fffffffffffffffu;
+    const uint64_t inexact = ((size + 0x7fffffffffffffffu) & ~(size + 0x000fffffffffffffu)) >> 63;
+    const uint64_t step = inexact & ~bits;           /* 1 where the last bit must change */
+    const uint64_t down = (bits ^ error_bits) >> 63; /* towards zero where the signs differ */
+    bits += step - ((step & down) << 1);
+    __builtin_memcpy(&odd, &bits, sizeof odd);
+    return (float)odd;
+}
+
+SL_FN float r_fma(float a, float b, float c)
+{
+#    if defined(__CUDA_ARCH__)
+    return __fmaf_rn(a, b, c);
+#    elif defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#    else
+    return r_fma_emulated(a, b, c);
+#    endif
+}
+
+/* 2^n for -126 <= n <= 127. */
+SL_FN float r_power_of_two(int32_t n)
+{
+    return r_from_bits((uint32_t)(n + 127) << 23);
+}
+
+/* x = n·ln 2 + r, |r| <= ln 2 / 2: returns r, and n as float and integer. |x| < 2^20; NaN gives NaN. */
+SL_FN float r_reduce_ln2(float x, float *n, int32_t *i)
+{
+    const float magic = 12582912.0f; /* 1.5·2^23: the sum's last bits are the rounded integer */
+    const float t = r_fma(x, 1.44269504f, magic);
+    *i = (int32_t)(r_bits(t) - 0x4b400000u);
+    *n = t - magic;
+    return r_fma(*n, -1.42860677e-6f,
+                 r_fma(*n, -0.693145752f, x)); /* ln 2 in two parts, the first of 16 bits */
+}
+
+/* 2^i·e^r */
+SL_FN float r_exp_reduced(float r, int32_t i)
+{
+    float q = 1.3820999e-3f;
+    q = r_fma(q, r, 8.368671e-3f);
+    q = r_fma(q, r, 4.1668262e-2f);
+    q = r_fma(q, r, 1.6666521e-1f);
+    q = r_fma(q, r, 4.9999994e-1f);
+    const float e = r_fma(r_fma(q, r, 1.0f), r, 1.0f);
+    const int32_t half = i >> 1;
+    return e * r_power_of_two(half) * r_power_of_two(i - half); /* right through the subnormal numbers */
+}
+
+SL_FN float r_exp(float x)
+{
+    float n;
+    int32_t i;
+    const float r = r_reduce_ln2(x > 89 ? 89.0f : x < -104 ? -104.0f : x, &n, &i);
+    return r_exp_reduced(r, i);
+}
+
+SL_FN float r_expm1(float x)
+{
+    float n;
+    int32_t i;
+    const float clamped = x > 89 ? 89.0f : x < -20 ? -20.0f : x;
+    const float r = r_reduce_ln2(clamped, &n, &i);
+    float q = 1.9761725e-4f;
+    q = r_fma(q, r, 1.3932321e-3f);
+    q = r_fma(q, r, 8.333546e-3f);
+    q = r_fma(q, r, 4.1666493e-2f);
+    q = r_fma(q, r, 1.6666666e-1f);
+    q = r_fma(q, r, 0.5f);
+    const float p = r_fma(r * r, q, r), half = r_power_of_two(i - 1); /* half: 2^128 would not be finite */
+    return r_copysign(2 * r_fma(half, p, half - 0.5f), x);
+}
+
+/* ln(1 + f) + k·ln 2 for 1/sqrt 2 <= 1 + f <= sqrt 2. */
+SL_FN float r_log_polynomial(float f, float k)
+{
+    float p = 6.750461e-2f;
+    p = r_fma(p, f, -1.16712734e-1f);
+    p = r_fma(p, f, 1.1883667e-1f);
+    p = r_fma(p, f, -1.2406066e-1f);
+    p = r_fma(p, f, 1.4220323e-1f);
+    p = r_fma(p, f, -1.6667995e-1f);
+    p = r_fma(p, f, 2.0002073e-1f);
+    p = r_fma(p, f, -2.500001e-1f);
+    p = r_fma(p, f, 3.3333313e-1f);
+    const float s = f * f;
+    float low = r_fma(p * f, s, k * 1.42860677e-6f);
+    low = r_fma(-0.5f, s, low);
+    return r_fma(k, 0.693145752f, f + low);
+}
+
+SL_FN float r_log(float x)
+{
+    const float tiny = 1.17549435e-38f;
+    const float scaled = x < tiny ? x * 8388608.0f : x, shift = x < tiny ? -23.0f : 0.0f;
+    const uint32_t above = r_bits(scaled) - 0x3f3504f3u; /* distance from 1/sqrt 2 */
+    const int32_t k = (int32_t)above >> 23;
+    const float f = r_from_bits(r_bits(scaled) - ((uint32_t)k << 23)) - 1;
+    const float y = r_log_polynomial(f, (float)k + shift);
+    const float infinity = r_from_bits(0x7f800000u);
+    return x > 0 ? (x < infinity ? y : x) : x < 0 ? r_from_bits(0x7fc00000u) : x == 0 ? -infinity : x;
+}
+
+SL_FN float r_log1p(float x)
+{
+    const float u = 1 + x, infinity = r_from_bits(0x7f800000u);
+    const uint32_t above = r_bits(u) - 0x3f3504f3u;
+    const int32_t k = (int32_t)above >> 23;
+    /* 1 + f = (1 + x)·2^-k without the rounding of 1 + x. The factor 4: 2^-128 would be subnormal. */
+    const float scale = r_power_of_two(2 - k);
+    const float f = r_fma(0.25f, x * scale, r_fma(0.25f, scale, -1.0f));
+    const float y = r_copysign(r_log_polynomial(f, (float)k), x);
+    return x > -1 ? (x < infinity ? y : x) : x < -1 ? r_from_bits(0x7fc00000u) : x == -1 ? -infinity : x;
+}
+
+/* 1/(1 + e^-x). The quotient is corrected once by its remainder. */
+SL_FN float r_sigmoid(float x)
+{
+    const float e = r_exp(-r_abs(x)), d = 1 + e, d_low = e - (d - 1);
+    const float top = x < 0 ? e : 1.0f, q = top / d;
+    const float rest = r_fma(-q, d_low, r_fma(-q, d, top));
+    return r_fma(rest, r_fma(-0.5f, e, 1.0f), q); /* 1 - e/2 is near enough to 1/d */
+}
+
+/* d sigmoid / dx = e^-|x| / (1 + e^-|x|)^2 */
+SL_FN float r_sigmoid_slope(float x)
+{
+    const float e = r_exp(-r_abs(x));
+    return e / r_fma(e, 2 + e, 1.0f);
+}
+
+SL_FN float r_tanh(float x)
+{
+    const float a = r_abs(x), s = x * x;
+    float p = -5.665064e-3f;
+    p = r_fma(p, s, 2.0604296e-2f);
+    p = r_fma(p, s, -5.3729367e-2f);
+    p = r_fma(p, s, 1.3331322e-1f);
+    p = r_fma(p, s, -3.3333278e-1f);
+    const float near = r_fma(p * s, a, a), far = 1 - 2 / (r_exp(2 * a) + 1);
+    return r_copysign(a < 0.62f ? near : far, x);
+}
+
+/* ln(1 + e^x) = max(x, 0) + ln(1 + e), e = e^-|x|: with e <= 1 the reduction of log1p is one select. */
+SL_FN float r_softplus(float x)
+{
+    const float e = r_exp(-r_abs(x)), k = e > 0.41421356f ? 1.0f : 0.0f;
+    const float f = e > 0.41421356f ? r_fma(0.5f, e, -0.5f) : e;
+    return (x > 0 ? x : x <= 0 ? 0.0f : x) + r_log_polynomial(f, k);
+}
+
+/* e^(-x²/2) */
+SL_FN float r_gauss(float x)
+{
+    const float a = r_abs(x), t = a > 14.5f ? 14.5f : a, s = t * t, low = r_fma(t, t, -s); /* t² = s + low */
+    float n;
+    int32_t i;
+    const float r = r_reduce_ln2(-0.5f * s, &n, &i);
+    return r_exp_reduced(r_fma(-0.5f, low, r), i);
+}
+
+/* Density and distribution function of the normal distribution. The left tail is e^(-t²/2)·P(u)/(t + 3/2),
+ * u = (t - 7/2)/(t + 7/2), t = |x|: P is then nearly flat, and the error of u has little weight. */
+SL_FN float r_normal_pdf(float x)
+{
+    return 0.39894228f * r_gauss(x);
+}
+SL_FN float r_normal_cdf(float x)
+{
+    const float a = r_abs(x), t = a > 14.5f ? 14.5f : a, u = (t - 3.5f) / (t + 3.5f);
+    float p = 1.4217057e-4f;
+    p = r_fma(p, u, 1.6305872e-4f);
+    p = r_fma(p, u, -1.2115675e-3f);
+    p = r_fma(p, u, -4.024253e-4f);
+    p = r_fma(p, u, 9.596654e-3f);
+    p = r_fma(p, u, -2.0728296e-2f);
+    p = r_fma(p, u, 7.228082e-3f);
+    p = r_fma(p, u, 6.371481e-2f);
+    p = r_fma(p, u, -1.9128242e-1f);
+    p = r_fma(p, u, 5.3172576e-1f);
+    const float tail = r_gauss(x) * (p / (t + 1.5f));
+    return x > 0 ? 1 - tail : tail;
+}
+
+SL_FN float r_erf(float x)
+{
+    const float a = r_abs(x), s = x * x;
+    float p = 7.806904e-5f;
+    p = r_fma(p, s, -7.997853e-4f);
+    p = r_fma(p, s, 5.187162e-3f);
+    p = r_fma(p, s, -2.6853347e-2f);
+    p = r_fma(p, s, 1.1283579e-1f);
+    p = r_fma(p, s, -3.7612626e-1f);
+    p = r_fma(p, s, 1.2837917e-1f);
+    const float near = r_fma(p, a, a), far = r_fma(-2.0f, r_normal_cdf(-1.41421356f * a), 1.0f);
+    return r_copysign(a < 1 ? near : far, x);
+}
+
+/* x = n/2 + r, |r| <= 1/4; sin(pi·r) and cos(pi·r). |x| < 2^21. */
+SL_FN void r_sin_cos_pi(float x, uint32_t *n, float *sine, float *cosine)
+{
+    const float magic = 12582912.0f, t = r_fma(x, 2.0f, magic);
+    const float r = r_fma(t - magic, -0.5f, x), s = r * r;
+    *n = r_bits(t);
+    float p = 7.9157434e-2f;
+    p = r_fma(p, s, -5.989812e-1f);
+    p = r_fma(p, s, 2.5501547f);
+    p = r_fma(p, s, -5.1677127f);
+    *sine = r_fma(r, 3.14159274f, r_fma(r, -8.74227766e-8f, p * s * r)); /* pi in two parts */
+    float q = 9.496344e-2f;
+    q = r_fma(q, s, 2.1659067e-1f);
+    q = r_fma(q, s, -1.3342539f);
+    q = r_fma(q, s, 4.0586905f);
+    q = r_fma(q, s, -4.934802f);
+    *cosine = r_fma(q, s, 1.0f);
+}
+/* sin(pi·x), cos(pi·x) for |x| < 2^21 */
+SL_FN float r_sin_pi(float x)
+{
+    uint32_t n;
+    float sine, cosine;
+    r_sin_cos_pi(x, &n, &sine, &cosine);
+    const float y = n & 1 ? cosine : sine;
+    return n & 2 ? -y : y;
+}
+SL_FN float r_cos_pi(float x)
+{
+    uint32_t n;
+    float sine, cosine;
+    r_sin_cos_pi(x, &n, &sine, &cosine);
+    const float y = n & 1 ? sine : cosine;
+    return (n + 1) & 2 ? -y : y;
+}
+#endif
+
+/* What rows of activations.def share, in either precision. */
+
+/* x·g for a gate g >= 0; where g is 0 the result is a zero, though x be infinite. */
+SL_FN real r_gated(real x, real g)
+{
+    return g != 0 ? x * g : x > 0 ? R(0) : x <= 0 ? R(-0.0) : x;
+}
+
+/* x, kept finite: at most 3.4e38 in size. */
+SL_FN real r_finite(real x)
+{
+    return x > R(3.4e38) ? R(3.4e38) : x < R(-3.4e38) ? R(-3.4e38) : x;
+}
+
+SL_FN real r_softsign(real x)
+{
+    return x > R(1e30) ? R(1) : x < R(-1e30) ? R(-1) : x / (1 + r_abs(x));
+}
+
+/* tanh(softplus(x)) and its derivative, in f = e^-|x|, which cannot overflow. */
+SL_FN real r_tanh_softplus(real x)
+{
+    const real f = r_exp(-r_abs(x)), s = f * f;
+    const real top = x > 0 ? r_fma(R(2), f, R(1)) : r_fma(R(2), f, s);
+    const real rest = x > 0 ? 2 * s : R(2);
+    return top / (top + rest);
+}
+SL_FN real r_tanh_softplus_slope(real x)
+{
+    const real f = r_exp(-r_abs(x)), s = f * f;
+    const real top = x > 0 ? r_fma(R(2), f, R(1)) : r_fma(R(2), f, s);
+    const real rest = x > 0 ? 2 * s : R(2), d = top + rest;
+    return (x > 0 ? s : f) * (4 + 4 * f) / (d * d);
+}
+
+/* sqrt(8/pi)·(x + 0.044715 x³): gelu_tanh(x) = x·sigmoid of this. */
+SL_FN real r_gelu_tanh_argument(real x)
+{
+    const real s = x * x;
+    return R(1.5957691216057308) * r_fma(R(0.044715) * s, x, x);
+}
+SL_FN real r_gelu_tanh_argument_slope(real x)
+{
+    return R(1.5957691216057308) * r_fma(R(0.134145) * x, x, R(1));
+}
+#endif

@@ -1,0 +1,86 @@
+/* The functions of core/math.h in double precision, over libm. Included by core/math.h alone. */
+#ifndef SL_CORE_MATH_DOUBLE_H
+#define SL_CORE_MATH_DOUBLE_H
+
+#include <math.h>
+
+SL_FN double r_abs(double x)
+{
+    return fabs(x);
+}
+SL_FN double r_copysign(double x, double sign)
+{
+    return copysign(x, sign);
+}
+SL_FN double r_sqrt(double x)
+{
+    return sqrt(x);
+}
+/* Rounded twice: no result of the oracle depends on the last bit, and libm's fma would be many times slower.
+ */
+SL_FN double r_fma(double a, double b, double c)
+{
+    return a * b + c;
+}
+SL_FN double r_exp(double x)
+{
+    return exp(x);
+}
+SL_FN double r_expm1(double x)
+{
+    return expm1(x);
+}
+SL_FN double r_log(double x)
+{
+    return log(x);
+}
+SL_FN double r_log1p(double x)
+{
+    return log1p(x);
+}
+SL_FN double r_sigmoid(double x)
+{
+    const double e = exp(-fabs(x));
+    return (x < 0 ? e : 1) / (1 + e);
+}
+SL_FN double r_sigmoid_slope(double x)
+{
+    const double e = exp(-fabs(x));
+    return e / ((1 + e) * (1 + e));
+}
+SL_FN double r_tanh(double x)
+{
+    return tanh(x);
+}
+SL_FN double r_softplus(double x)
+{
+    return (x > 0 ? x : x <= 0 ? 0 : x) + log1p(exp(-fabs(x)));
+}
+SL_FN double r_erf(double x)
+{
+    return erf(x);
+}
+SL_FN double r_gauss(double x)
+{
+    return exp(-0.5 * x * x);
+}
+SL_FN double r_normal_pdf(double x)
+{
+    return 0.39894228040143268 * exp(-0.5 * x * x);
+}
+SL_FN double r_normal_cdf(double x)
+{
+    return 0.5 * erfc(-0.70710678118654752 * x);
+}
+/* With the argument reduced first: exact at multiples of 1/2. */
+SL_FN double r_sin_pi(double x)
+{
+    const double n = nearbyint(2 * x), r = 3.14159265358979324 * (x - n / 2);
+    const double y = fmod(n, 2) != 0 ? cos(r) : sin(r), turn = fmod(n < 0 ? fmod(n, 4) + 4 : n, 4);
+    return turn >= 2 ? -y : y;
+}
+SL_FN double r_cos_pi(double x)
+{
+    return r_sin_pi(fabs(x) + 0.5);
+}
+#endif

@@ -1,0 +1,12 @@
+/* Numbers as text, with a decimal point whatever the locale says. */
+#ifndef SL_CORE_TEXT_H
+#define SL_CORE_TEXT_H
+
+/* As strtof. */
+float sl_text_to_float(const char *text, char **end);
+/* Nine digits, which bring every float back exactly. */
+typedef struct sl_number_text {
+    char text[32];
+} sl_number_text;
+sl_number_text sl_float_text(double value);
+#endif

@@ -1,0 +1,429 @@
+/* Bias and activation: forward, slope, and the sums of their gradients. Every loop over elements is made from
+ * a row of activations.def. Work goes in stretches of at most STRETCH elements, for which what belongs to a
+ * column (bias, learned parameter) has been laid out element by element, so that the loops know no columns.
+ */
+#include "cpu/activation.h"
+
+#include "core/activation_rows.h"
+#include "cpu/reduce.h"
+
+/* In place is allowed: element i of the output may be element i of an input. So the pointers are not
+ * restrict, and the compiler is told instead that no iteration reads what another one writes. */
+#if defined(__clang__)
+#    define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#    define INDEPENDENT _Pragma("GCC ivdep")
+#else
+#    define INDEPENDENT
+#endif
+#define EACH INDEPENDENT for (int64_t i = 0; i < n; i++)
+
+enum {
+    STRETCH = 1024, /* elements that one call of a loop gets: a buffer of them stays in the first cache */
+    GRAIN = 16,     /* stretches per thread at least */
+};
+
+/* --- one stretch
+ * ------------------------------------------------------------------------------------------------- */
+
+/* a: one value (a_step 0) or one per element (a_step 1). `at` is x or y, as the row reads; bias NULL: none.
+ */
+typedef void value_loop(int64_t n, const real *x, const real *bias, const real *a, int a_step, real b,
+                        real *y);
+typedef void slope_loop(int64_t n, const real *dy, const real *at, const real *a, int a_step, real b,
+                        real *dx);
+
+typedef struct row_loops {
+    bool reads_nothing;
+    value_loop *value;
+    slope_loop *slope, *slope_a;
+} row_loops;
+
+#define READS_NOTHING                                                              1
+#define READS_X                                                                    0
+#define READS_Y                                                                    0
+#define AT_0                                                                       at[i] /* what a slope gets; its argument where it reads nothing is never used */
+#define AT_1                                                                       R(0)
+#define FIXED                                                                      0
+#define LEARNABLE                                                                  1
+#define LEARNED                                                                    1
+#define NO_PARAMETER                                                               0
+#define PARAMETER(name, value, how, lowest)                                        how
+#define TWO_PARAMETERS(name, value, how, lowest, name_b, value_b, how_b, lowest_b) how
+
+#define SLOPE_LOOP(loop, formula, parameters, AT)                                                            \
+    static void loop(int64_t n, const real *dy, const real *at, const real *a, int a_step, real b, real *to) \
+    {                                                                                                        \
+        (void)at;                                                                                            \
+        if (parameters && a_step) {                                                                          \
+            EACH to[i] = dy[i] * formula(AT, a[i], b);                                                       \
+        } else {                                                                                             \
+            const real a0 = *a; /* not read above: gcc would merge it with a[0] and not vectorise */         \
+            EACH to[i] = dy[i] * formula(AT, a0, b);                                                         \
+        }                                                                                                    \
+    }
+#define ACTIVATION(id, name, parameters, reads, value, slope, slope_a, kinks)                                \
+    static void value_##id(int64_t n, const real *x, const real *bias, const real *a, int a_step, real b,    \
+                           real *y)                                                                          \
+    {                                                                                                        \
+        if (parameters && a_step) {                                                                          \
+            if (bias)                                                                                        \
+                EACH y[i] = sl_value_##id(x[i] + bias[i], a[i], b);                                          \
+            else                                                                                             \
+                EACH y[i] = sl_value_##id(x[i], a[i], b);                                                    \
+        } else {                                                                                             \
+            const real a0 = *a;                                                                              \
+            if (bias)                                                                                        \
+                EACH y[i] = sl_value_##id(x[i] + bias[i], a0, b);                                            \
+            else                                                                                             \
+                EACH y[i] = sl_value_##id(x[i], a0, b);                                                      \
+        }                                                                                                    \
+    }                                                                                                        \
+    SLOPE_LOOP(slope_##id, sl_slope_##id, parameters, SL_JOIN(AT, reads))                                    \
+    SLOPE_LOOP(slope_a_##id, sl_slope_a_##id, parameters, SL_JOIN(AT, reads))
+#include "slope/activations.def"
+#undef ACTIVATION
+
+static const row_loops rows[SL_ROW_COUNT] = {
+#define ACTIVATION(id, name, parameters, reads, value, slope, slope_a, kinks)                                \
+    {reads, value_##id, slope_##id, slope_a_##id},
+#include "slope/activations.def"
+#undef ACTIVATION
+};
+
+static void add_loop(int64_t n, const real *x, const real *bias, real *y)
+{
+    EACH y[i] = x[i] + bias[i];
+}
+
+static void fill(real *to, int64_t n, real value)
+{
+    for (int64_t i = 0; i < n; i++) to[i] = value;
+}
+
+/* `columns` values laid end to end until n are there. */
+static void repeat(real *to, int64_t n, const real *from, int64_t columns)
+{
+    for (int64_t i = 0; i < n; i += columns)
+        memcpy(to + i, from, (size_t)(columns < n - i ? columns : n - i) * sizeof *to);
+}
+
+/* f(x + bias) -> y, x + bias -> z unless that is NULL. */
+static void forward(const row_loops *row, int64_t n, const real *x, const real *bias, const real *a,
+                    int a_step, real b, real *y, real *z)
+{
+    if (z) {
+        if (bias)
+            add_loop(n, x, bias, z);
+        else if (z != x)
+            memcpy(z, x, (size_t)n * sizeof *z);
+        x = z;
+        bias = NULL;
+    }
+    row->value(n, x, bias, a, a_step, b, y);
+}
+
+void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias, int bias_stride,
+                                     const sl_activation_attr *attr, const real *parameter,
+                                     int parameter_stride, real *y, real *z_out)
+{
+    const row_loops *row = &rows[attr->id];
+    const real a = attr->a, b = attr->b;
+    if (!parameter) {
+        parameter = &a;
+        parameter_stride = 0;
+    }
+    if (!bias || bias_stride) {
+        forward(row, n, z, bias, parameter, parameter_stride, b, y, z_out);
+        return;
+    }
+    real same[STRETCH];
+    fill(same, n < STRETCH ? n : STRETCH, *bias);
+    for (int64_t i = 0; i < n; i += STRETCH)
+        forward(row, n - i < STRETCH ? n - i : STRETCH, z + i, same, parameter + i * parameter_stride,
+                parameter_stride, b, y + i, z_out ? z_out + i : NULL);
+}
+
+/* --- whole tensors
+ * ----------------------------------------------------------------------------------------------- */
+
+/* One call, taken apart. Vectors have one element per column or one for all; NULL: none. */
+typedef struct job {
+    const row_loops *row;
+    real a_value, b;
+    const real *x, *dy, *at; /* inputs of as many elements as the tensor */
+    const real *bias, *a;    /* vectors */
+    bool bias_wide, a_wide;  /* one element per column */
+    real *y, *z;             /* outputs; z: x + bias */
+    int64_t count, columns;  /* of the tensor */
+    int64_t group, parts;    /* a stretch is `group` rows (parts 1), or one of `parts` parts of a row */
+    bool terms_a;            /* reductions: dy·(slope by a), not dy·slope */
+    bool flat;               /* reductions: one sum over all elements, not one per column */
+    int64_t valid;           /* rows, or elements, that are summed */
+    real *sums;              /* one row of sums per leaf block */
+} job;
+
+static void set_activation(job *j, const sl_call *call, int parameter_input)
+{
+    const sl_activation_attr *attr = call->attr;
+    j->row = &rows[attr->id];
+    j->a_value = attr->a;
+    j->b = attr->b;
+    if (call->n_in > parameter_input) {
+        j->a = sl_in(call, parameter_input);
+        j->a_wide = sl_shape_count(call->in[parameter_input].shape) > 1;
+    }
+}
+
+static void set_bias(job *j, const sl_call *call)
+{
+    j->bias = sl_in(call, 1);
+    j->bias_wide = sl_shape_count(call->in[1].shape) > 1;
+}
+
+static void set_shape(job *j, sl_shape shape)
+{
+    j->count = sl_shape_count(shape);
+    j->columns = sl_shape_last(shape);
+}
+
+/* Stretches. Where nothing belongs to a column, the tensor is one column. */
+static int64_t stretches(job *j)
+{
+    if (!j->bias_wide && !j->a_wide) j->columns = 1;
+    if (j->count == 0) return 0;
+    j->group = j->columns < STRETCH ? STRETCH / j->columns : 1;
+    j->parts = (j->columns + STRETCH - 1) / STRETCH;
+    return (j->count / j->columns + j->group - 1) / j->group * j->parts;
+}
+
+static void stretch_task(void *arg, int64_t first, int64_t last, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    real bias_buffer[STRETCH], a_buffer[STRETCH];
+    const real *bias = j->bias, *a = j->a ? j->a : &j->a_value;
+    const bool one_part = j->parts == 1;
+    if (bias && !j->bias_wide)
+        fill(bias_buffer, STRETCH, *bias);
+    else if (bias && one_part)
+        repeat(bias_buffer, j->group * j->columns, bias, j->columns);
+    if (j->a_wide && one_part) repeat(a_buffer, j->group * j->columns, a, j->columns);
+    if (bias && (one_part || !j->bias_wide)) bias = bias_buffer;
+    if (j->a_wide && one_part) a = a_buffer;
+
+    for (int64_t s = first; s < last; s++) {
+        const int64_t column = s % j->parts * STRETCH;
+        const int64_t start = s / j->parts * j->group * j->columns + column;
+        const int64_t room = one_part ? j->group * j->columns : j->columns - column;
+        const int64_t left = j->count - start, most = room < STRETCH ? room : STRETCH;
+        const int64_t n = left < most ? left : most;
+        const real *stretch_bias = bias ? bias + (j->bias_wide ? column : 0) : NULL;
+        const real *stretch_a = a + (j->a_wide ? column : 0);
+        if (!j->row)
+            add_loop(n, j->x + start, stretch_bias, j->y + start);
+        else if (j->dy)
+            j->row->slope(n, j->dy + start, j->at ? j->at + start : NULL, stretch_a, j->a_wide, j->b,
+                          j->y + start);
+        else
+            forward(j->row, n, j->x + start, stretch_bias, stretch_a, j->a_wide, j->b, j->y + start,
+                    j->z ? j->z + start : NULL);
+    }
+}
+
+static void run_stretches(const sl_call *call, job *j)
+{
+    const int64_t n = stretches(j);
+    if (n > 0) sl_parallel(call, stretch_task, j, n, GRAIN);
+}
+
+static void run_activation(const sl_call *call)
+{
+    job j = {.x = sl_in(call, 0), .y = sl_out(call, 0)};
+    set_activation(&j, call, 1);
+    set_shape(&j, call->in[0].shape);
+    run_stretches(call, &j);
+}
+
+static void run_bias(const sl_call *call)
+{
+    job j = {.x = sl_in(call, 0), .y = sl_out(call, 0)};
+    set_bias(&j, call);
+    set_shape(&j, call->in[0].shape);
+    run_stretches(call, &j);
+}
+
+static void run_bias_activation(const sl_call *call)
+{
+    job j = {.x = sl_in(call, 0), .y = sl_out(call, 0), .z = call->n_out > 1 ? sl_out(call, 1) : NULL};
+    set_activation(&j, call, 2);
+    set_bias(&j, call);
+    set_shape(&j, call->in[0].shape);
+    run_stretches(call, &j);
+}
+
+/* Inputs of every slope: dy, then what the row reads, then the learned parameter. */
+static void set_slope(job *j, const sl_call *call)
+{
+    const sl_activation_attr *attr = call->attr;
+    const bool reads_nothing = rows[attr->id].reads_nothing;
+    set_activation(j, call, reads_nothing ? 1 : 2);
+    j->dy = sl_in(call, 0);
+    j->at = reads_nothing ? NULL : sl_in(call, 1);
+    set_shape(j, call->in[0].shape);
+}
+
+static void run_activation_vjp(const sl_call *call)
+{
+    job j = {.y = sl_out(call, 0)};
+    set_slope(&j, call);
+    run_stretches(call, &j);
+}
+
+/* --- sums
+ * -------------------------------------------------------------------------------------------------------- */
+
+enum { STRIP = SL_LANES * SL_PANEL }; /* terms made before they are added */
+
+/* The terms start … start+n-1 of the sums, in `buffer` or where they lie. */
+static const real *make_terms(const job *j, int64_t start, int64_t n, const real *a, real *buffer)
+{
+    if (!j->row) return j->dy + start;
+    real *to = j->y ? j->y + start : buffer;
+    slope_loop *loop = j->terms_a ? j->row->slope_a : j->row->slope;
+    loop(n, j->dy + start, j->at ? j->at + start : NULL, a, j->a_wide, j->b, to);
+    return to;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Rows that a reduction visits: those it sums, or all where it writes the slopes too. */
+static int64_t visited(const job *j, int64_t all)
+{
+    return j->y ? all : j->valid;
+}
+
+/* Unit: one leaf block of rows, one panel of columns. Where the panel is the whole row, 32 rows lie in memory
+ * as the 32 lanes do. */
+static void column_task(void *arg, int64_t first, int64_t last, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    real acc[STRIP], buffer[STRIP], a_buffer[STRIP];
+    const int64_t panels = (j->columns + SL_PANEL - 1) / SL_PANEL;
+    const int64_t strip = panels == 1 ? SL_LANES : 1;
+    const real *a = j->a ? j->a : &j->a_value;
+    if (j->a_wide && panels == 1) {
+        repeat(a_buffer, strip * j->columns, a, j->columns);
+        a = a_buffer;
+    }
+    for (int64_t unit = first; unit < last; unit++) {
+        const int64_t block = unit / panels, column = unit % panels * SL_PANEL;
+        const int64_t width = smaller(SL_PANEL, j->columns - column);
+        const int64_t end = smaller((block + 1) * SL_LEAF, visited(j, j->count / j->columns));
+        sl_lanes_clear(acc, width);
+        for (int64_t r = block * SL_LEAF; r < end; r += strip) {
+            const int64_t n = smaller(strip, end - r), summed = smaller(n, j->valid - r);
+            const real *terms =
+                make_terms(j, r * j->columns + column, n * width, a + (j->a_wide ? column : 0), buffer);
+            if (summed > 0) sl_lanes_add(acc, strip == 1 ? r : 0, terms, summed * width);
+        }
+        sl_lanes_fold(acc, width);
+        memcpy(j->sums + block * j->columns + column, acc, (size_t)width * sizeof *acc);
+    }
+}
+
+/* Unit: one leaf block of elements. */
+static void flat_task(void *arg, int64_t first, int64_t last, int worker)
+{
+    (void)worker;
+    const job *j = arg;
+    real buffer[SL_LEAF], gathered[SL_LEAF];
+    for (int64_t block = first; block < last; block++) {
+        const int64_t start = block * SL_LEAF, n = smaller(SL_LEAF, visited(j, j->count) - start);
+        const real *terms = buffer, *a = j->a ? j->a : &j->a_value;
+        if (j->a_wide) {
+            for (int64_t i = 0; i < n; i++) gathered[i] = a[(start + i) % j->columns];
+            a = gathered;
+        }
+        terms = make_terms(j, start, n, a, buffer);
+        j->sums[block] = sl_leaf_sum(terms, smaller(n, j->valid - start > 0 ? j->valid - start : 0));
+    }
+}
+
+static size_t sums_bytes(const sl_call *call, int output)
+{
+    const int64_t wide = sl_shape_count(call->out[output].shape), last = sl_shape_last(call->in[0].shape);
+    const int64_t count = sl_shape_count(call->in[0].shape);
+    if (count == 0) return 0;
+    return (size_t)(wide > 1 ? sl_blocks(count / last) * last : sl_blocks(count)) * sizeof(real);
+}
+
+/* Sums the terms into output number `output`. */
+static void run_sums(const sl_call *call, job *j, int output)
+{
+    real *out = sl_out(call, output);
+    const int64_t wide = sl_shape_count(call->out[output].shape);
+    if (j->count == 0) {
+        fill(out, wide, 0);
+        return;
+    }
+    const int64_t all = j->count / j->columns, valid = sl_valid_rows(call, all);
+    j->flat = wide == 1;
+    j->valid = j->flat ? valid * j->columns : valid;
+    j->sums = call->workspace;
+    const int64_t terms = visited(j, j->flat ? j->count : all);
+    const int64_t panels = j->flat ? 1 : (j->columns + SL_PANEL - 1) / SL_PANEL;
+    const int64_t unit = j->flat ? SL_LEAF : smaller(all, SL_LEAF) * smaller(j->columns, SL_PANEL);
+    const int64_t units = sl_blocks(terms) * panels, grain = GRAIN * STRETCH / unit;
+    if (units > 0) sl_parallel(call, j->flat ? flat_task : column_task, j, units, grain > 0 ? grain : 1);
+    sl_blocks_combine(j->sums, sl_blocks(j->valid), wide, wide, out);
+}
+
+static size_t first_output_workspace(const sl_call *call)
+{
+    return sums_bytes(call, 0);
+}
+
+static size_t second_output_workspace(const sl_call *call)
+{
+    return sums_bytes(call, 1);
+}
+
+static void run_bias_vjp(const sl_call *call)
+{
+    job j = {.dy = sl_in(call, 0)};
+    set_shape(&j, call->in[0].shape);
+    run_sums(call, &j, 0);
+}
+
+static void run_activation_vjp_parameter(const sl_call *call)
+{
+    job j = {.terms_a = true};
+    set_slope(&j, call);
+    run_sums(call, &j, 0);
+}
+
+static void run_activation_vjp_bias(const sl_call *call)
+{
+    job j = {.y = sl_out(call, 0)};
+    set_slope(&j, call);
+    if (sl_out(call, 1))
+        run_sums(call, &j, 1);
+    else
+        run_stretches(call, &j);
+}
+
+const sl_kernel SL_KERNELS(activation)[] = {
+    {SL_OP_ACTIVATION, "stretches", NULL, NULL, run_activation},
+    {SL_OP_ACTIVATION_VJP, "stretches", NULL, NULL, run_activation_vjp},
+    {SL_OP_ACTIVATION_VJP_PARAMETER, "stretches", NULL, first_output_workspace, run_activation_vjp_parameter},
+    {SL_OP_BIAS, "stretches", NULL, NULL, run_bias},
+    {SL_OP_BIAS_VJP, "stretches", NULL, first_output_workspace, run_bias_vjp},
+    {SL_OP_BIAS_ACTIVATION, "stretches", NULL, NULL, run_bias_activation},
+    {SL_OP_ACTIVATION_VJP_BIAS, "stretches", NULL, second_output_workspace, run_activation_vjp_bias},
+    {0},
+};

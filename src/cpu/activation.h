@@ -1,0 +1,14 @@
+/* What follows a matrix product or a convolution, on a stretch of one row while it is still in cache. */
+#ifndef SL_CPU_ACTIVATION_H
+#define SL_CPU_ACTIVATION_H
+
+#include "cpu/cpu.h"
+
+/* z + bias -> z_out, f(z + bias) -> y for n elements.
+ *   bias       NULL: none; bias_stride 1: one per element, 0: one for all
+ *   parameter  NULL: attr->a; else a learned parameter, parameter_stride as above
+ *   y          may be z;  z_out  NULL where nobody needs it; may be z where y is another */
+void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias, int bias_stride,
+                                     const sl_activation_attr *attr, const real *parameter,
+                                     int parameter_stride, real *y, real *z_out);
+#endif

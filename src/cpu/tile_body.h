@@ -1,0 +1,81 @@
+/* One tile function: ROWS rows by VECTORS vectors. All bounds are literals, so that every loop but those over
+ * k is unrolled and the sums stay in registers. */
+#define TILE_NAME_(r, v) tile_##r##x##v
+#define TILE_NAME(r, v)  TILE_NAME_(r, v)
+#define EACH_ROW         _Pragma("GCC unroll 12") for (int r = 0; r < ROWS; r++)
+#define EACH_VECTOR      _Pragma("GCC unroll 4") for (int v = 0; v < VECTORS; v++)
+
+static void TILE_NAME(ROWS, VECTORS)(const tile *t, const float *const *a, float *const *out)
+{
+    tile_vec sum[ROWS][VECTORS];
+    const float *row[ROWS];
+    EACH_ROW
+    {
+        row[r] = a[r];
+        EACH_VECTOR sum[r][v] = (tile_vec){0};
+    }
+    const int64_t a_step = t->a_step, b_step = t->b_step;
+    for (const tile_run *run = t->runs, *end = run + t->n_runs; run < end; run++) {
+        const float *b = t->b + run->k * b_step;
+        int64_t i = run->a;
+        const uint32_t rows = run->rows;
+        if (__builtin_expect(rows == TILE_ALL, 1)) {
+#pragma GCC unroll 1
+            for (int64_t n = run->n; n > 0; n--, i += a_step, b += b_step) {
+                tile_vec factor[VECTORS];
+                EACH_VECTOR factor[v] = tile_load(b + v * TILE_LANES);
+                EACH_ROW
+                {
+                    const tile_vec same = {TILE_SAME(row[r][i])};
+                    EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
+                }
+            }
+        } else {
+#pragma GCC unroll 1
+            for (int64_t n = run->n; n > 0; n--, i += a_step, b += b_step) {
+                tile_vec factor[VECTORS];
+                EACH_VECTOR factor[v] = tile_load(b + v * TILE_LANES);
+                EACH_ROW if (rows >> r & 1)
+                {
+                    const tile_vec same = {TILE_SAME(row[r][i])};
+                    EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 1
+    for (const tile_step *step = t->steps, *end = step + t->n_steps; step < end; step++) {
+        const float *b = t->b + step->k * b_step;
+        tile_vec factor[VECTORS];
+        EACH_VECTOR factor[v] = tile_load(b + v * TILE_LANES);
+        EACH_ROW
+        {
+            const tile_vec same = {TILE_SAME(row[r][step->a])};
+            EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
+        }
+    }
+    const int64_t width = VECTORS * TILE_LANES;
+#pragma GCC unroll 1
+    for (uint64_t carry = t->carry; carry; carry &= carry - 1) {
+        const float *level = t->levels + __builtin_ctzll(carry) * t->level_stride;
+        EACH_ROW EACH_VECTOR sum[r][v] = tile_load(level + r * width + v * TILE_LANES) + sum[r][v];
+    }
+    if (t->store >= 0) {
+        float *level = t->levels + t->store * t->level_stride;
+        EACH_ROW EACH_VECTOR tile_store(level + r * width + v * TILE_LANES, sum[r][v]);
+    } else if (t->columns == width) {
+        EACH_ROW EACH_VECTOR tile_store(out[r] + t->column + v * TILE_LANES, sum[r][v]);
+    } else {
+        float line[VECTORS * TILE_LANES];
+        EACH_ROW
+        {
+            EACH_VECTOR tile_store(line + v * TILE_LANES, sum[r][v]);
+            memcpy(out[r] + t->column, line, (size_t)t->columns * sizeof *line);
+        }
+    }
+}
+#undef EACH_VECTOR
+#undef EACH_ROW
+#undef TILE_NAME
+#undef TILE_NAME_
+#undef VECTORS

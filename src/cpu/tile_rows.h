@@ -1,0 +1,12 @@
+/* Included by tile.h once for each height, with ROWS set: the tiles of that height that are needed. */
+#define VECTORS 1
+#include "cpu/tile_body.h"
+#if ROWS <= TILE_ROWS(2)
+#    define VECTORS 2
+#    include "cpu/tile_body.h"
+#endif
+#if TILE_VECTORS == 4 && ROWS <= TILE_ROWS(4)
+#    define VECTORS 4
+#    include "cpu/tile_body.h"
+#endif
+#undef ROWS

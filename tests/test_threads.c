@@ -1,0 +1,179 @@
+/* The pool: every index once, whatever the sizes; workers that sleep wake; subnormal numbers count in every
+ * thread. */
+#define _POSIX_C_SOURCE 200809L
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <time.h>
+#if defined(__SSE__)
+#    include <xmmintrin.h>
+#endif
+
+#include "cpu/threads.h"
+
+enum { MOST = 1000, MOST_THREADS = 7 };
+
+typedef struct record {
+    int hits[MOST];
+    int64_t first[MOST_THREADS], last[MOST_THREADS]; /* of each worker's range */
+    int calls[MOST_THREADS];
+    pthread_t thread[MOST_THREADS];
+} record;
+
+static void mark(void *arg, int64_t first, int64_t last, int worker)
+{
+    record *r = arg;
+    r->calls[worker]++;
+    r->first[worker] = first;
+    r->last[worker] = last;
+    r->thread[worker] = pthread_self();
+    for (int64_t i = first; i < last; i++) r->hits[i]++;
+}
+
+static void covers_everything(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = {0, 1, 2, 3, 5, 6, 7, 8, 63, 64, 65, 999, 1000};
+    static const int64_t grains[] = {1, 2, 3, 7, 64, 400, 5000};
+    for (int threads = 1; threads <= MOST_THREADS; threads++) {
+        sl_pool *pool = sl_pool_open(threads);
+        assert_non_null(pool);
+        assert_int_equal(sl_pool_threads(pool), threads);
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+            for (size_t g = 0; g < sizeof grains / sizeof *grains; g++) {
+                const int64_t n = sizes[s], grain = grains[g];
+                record r;
+                memset(&r, 0, sizeof r);
+                sl_pool_run(pool, mark, &r, n, grain);
+                for (int64_t i = 0; i < MOST; i++) assert_int_equal(r.hits[i], i < n);
+                for (int w = 0; w < MOST_THREADS; w++) {
+                    assert_true(r.calls[w] <= 1);
+                    if (!r.calls[w]) continue;
+                    assert_true(w < threads);
+                    assert_true(r.last[w] - r.first[w] >= grain || r.last[w] == n);
+                    if (n <= grain) assert_int_equal(w, 0);
+                    for (int v = 0; v < w; v++)
+                        if (r.calls[v]) assert_false(pthread_equal(r.thread[v], r.thread[w]));
+                }
+                if (n > 0) assert_true(pthread_equal(r.thread[0], pthread_self()));
+                if (n >= threads && grain == 1 && n % threads == 0)
+                    for (int w = 0; w < threads; w++) assert_int_equal(r.last[w] - r.first[w], n / threads);
+            }
+        sl_pool_close(pool);
+    }
+}
+
+static void odd_sizes_of_pools(void **state)
+{
+    (void)state;
+    sl_pool_close(NULL);
+    for (int threads = -1; threads <= 0; threads++) {
+        sl_pool *pool = sl_pool_open(threads);
+        assert_int_equal(sl_pool_threads(pool), 1);
+        record r;
+        memset(&r, 0, sizeof r);
+        sl_pool_run(pool, mark, &r, 10, 1);
+        assert_int_equal(r.last[0], 10);
+        sl_pool_close(pool);
+    }
+}
+
+static void add_one(void *arg, int64_t first, int64_t last, int worker)
+{
+    (void)worker;
+    for (int64_t i = first; i < last; i++) ((int64_t *)arg)[i]++;
+}
+
+/* Plain memory goes from one job to the next through the pool alone. Pauses let the workers fall asleep. */
+static void many_jobs(void **state)
+{
+    (void)state;
+    sl_pool *pool = sl_pool_open(3);
+    int64_t count[64] = {0};
+    int64_t jobs = 0;
+    for (int round = 0; round < 40; round++) {
+        for (int i = 0; i < 500; i++, jobs++) sl_pool_run(pool, add_one, count, i % 2 ? 64 : 2, 1);
+        nanosleep(&(struct timespec){0, 300000}, NULL);
+        for (int i = 0; i < 64; i++) assert_int_equal(count[i], i < 2 ? jobs : jobs / 2);
+    }
+    sl_pool_close(pool);
+}
+
+/* A worker that takes long makes the caller sleep, not fail. */
+static void slow_part(void *arg, int64_t first, int64_t last, int worker)
+{
+    if (worker > 0) nanosleep(&(struct timespec){0, 2000000}, NULL);
+    add_one(arg, first, last, worker);
+}
+
+static void slow_workers(void **state)
+{
+    (void)state;
+    sl_pool *pool = sl_pool_open(4);
+    int64_t count[4] = {0};
+    for (int i = 1; i <= 5; i++) {
+        sl_pool_run(pool, slow_part, count, 4, 1);
+        for (int j = 0; j < 4; j++) assert_int_equal(count[j], i);
+    }
+    sl_pool_close(pool);
+}
+
+static void two_pools(void **state)
+{
+    (void)state;
+    sl_pool *a = sl_pool_open(2), *b = sl_pool_open(3);
+    int64_t count[64] = {0};
+    for (int i = 0; i < 200; i++) {
+        sl_pool_run(a, add_one, count, 64, 1);
+        sl_pool_run(b, add_one, count, 64, 1);
+    }
+    for (int i = 0; i < 64; i++) assert_int_equal(count[i], 400);
+    sl_pool_close(a);
+    sl_pool_close(b);
+}
+
+#if defined(__SSE__)
+static void halve(void *arg, int64_t first, int64_t last, int worker)
+{
+    (void)worker;
+    volatile float *x = arg;
+    for (int64_t i = first; i < last; i++) x[i] = x[i] * 0.5f;
+}
+
+/* A thread inherits its creator's mode; the workers must not flush subnormal numbers though the creator did.
+ */
+static void subnormal_numbers(void **state)
+{
+    (void)state;
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040); /* flush to zero, and take as zero */
+    sl_pool *pool = sl_pool_open(4);
+    _mm_setcsr(before);
+    float x[64];
+    for (int i = 0; i < 64; i++) x[i] = 0x1p-130f;
+    sl_pool_run(pool, halve, x, 64, 1);
+    for (int i = 0; i < 64; i++) assert_true(x[i] == 0x1p-131f);
+    sl_pool_close(pool);
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(covers_everything),
+        cmocka_unit_test(odd_sizes_of_pools),
+        cmocka_unit_test(many_jobs),
+        cmocka_unit_test(slow_workers),
+        cmocka_unit_test(two_pools),
+#if defined(__SSE__)
+        cmocka_unit_test(subnormal_numbers),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
