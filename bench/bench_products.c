@@ -18,8 +18,8 @@ sl_pool *sl_cpu_pool(const sl_device *device);
 
 enum { MOST_ROUNDS = 101 };
 
-/* --- the cases
- * --------------------------------------------------------------------------------------------------- */
+/* --- the cases -------------------------------------------------------------------------------------------
+ */
 
 typedef enum kind { NN, TN, NT, FORWARD, VJP_INPUT, VJP_WEIGHT } kind;
 
@@ -151,8 +151,8 @@ static void release(prepared *p)
     free(p->call.workspace);
 }
 
-/* --- the peak
- * ---------------------------------------------------------------------------------------------------- */
+/* --- the peak --------------------------------------------------------------------------------------------
+ */
 
 enum { PEAK_STEPS = 100000, PEAK_SUMS = 12 };
 
@@ -215,8 +215,8 @@ static double peak(sl_pool *pool, const char *description)
     return 8.0 * threads * PEAK_STEPS * PEAK_SUMS * lanes / (seconds() - start) * 1e-9;
 }
 
-/* --- measuring
- * --------------------------------------------------------------------------------------------------- */
+/* --- measuring -------------------------------------------------------------------------------------------
+ */
 
 static double rate(prepared *p, double least)
 {

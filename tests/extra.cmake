@@ -6,3 +6,18 @@ if(Python3_FOUND)
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_safetensors_python.py $<TARGET_FILE:test_safetensors>)
   set_tests_properties(test_safetensors_python PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
+
+# The installed library, static and shared, as another project sees it.
+if(NOT SLOPE_SANITIZE AND CMAKE_GENERATOR STREQUAL "Ninja")
+  set(kind static)
+  set(other shared)
+  if(BUILD_SHARED_LIBS)
+    set(kind shared)
+    set(other static)
+  endif()
+  add_test(NAME test_install_${kind} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/check.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  add_test(NAME test_install_${other}
+    COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/check.sh ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/install-${other} ${other})
+  set_tests_properties(test_install_${kind} PROPERTIES TIMEOUT 300)
+  set_tests_properties(test_install_${other} PROPERTIES TIMEOUT 900 LABELS slow PROCESSORS 2)
+endif()

@@ -108,6 +108,11 @@ static inline void *case_memory(size_t bytes)
     return case_blocks[n_case_blocks++] = block;
 }
 
+static inline float *room(int64_t n)
+{
+    return case_memory((size_t)(n + !n) * sizeof(float));
+}
+
 static inline void end_case(void)
 {
     while (n_case_blocks) free(case_blocks[--n_case_blocks]);

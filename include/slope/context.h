@@ -67,6 +67,9 @@ SL_API void sl_clear_error(sl_context *ctx);
 SL_API const char *sl_device_name(const sl_context *ctx);
 SL_API const char *sl_device_description(const sl_context *ctx);
 
+/* The optional parts in this build, each with a space before it: " zlib curl cuda". */
+SL_API const char *sl_features(void);
+
 /* Asks a running sl_fit to stop after the current step, leaving everything consistent. Safe in a signal handler. */
 SL_API void sl_interrupt(sl_context *ctx);
 

@@ -64,6 +64,12 @@ SL_API const char *sl_node_name(const sl_node *node);
 SL_API void sl_node_rename(sl_node *node, const char *name);
 SL_API sl_context *sl_node_context(const sl_node *node); /* NULL for NULL */
 
+/* Node number i in the order of building, NULL past the last; the name of its operation ("matmul"; "variable" for
+ * parameters and statistics); its k-th input, NULL past the last. */
+SL_API sl_node *sl_graph_node(const sl_graph *graph, int i);
+SL_API const char *sl_node_operation(const sl_node *node);
+SL_API sl_node *sl_node_input(const sl_node *node, int k);
+
 /* Reverse mode: appends nodes that compute d y / d wrt[i] into out[i], for a scalar y. A node on which y does not
  * depend gets NULL and an error. Intermediate adjoints can be asked for like any other: wrt may hold any node. */
 SL_API sl_status sl_gradients(sl_node *y, sl_node *const *wrt, int n, sl_node **out);

@@ -67,6 +67,13 @@ typedef struct sl_fit_options {
 SL_API sl_epoch sl_fit_with(sl_model *model, sl_dataset *train, const sl_fit_options *options);
 SL_API bool sl_model_interrupted(const sl_model *model);
 
+/* Called for every output of a step's nodes in order of execution: the node's name, its operation, and 64 bits of the
+ * output's elements (of the samples that count). */
+typedef void sl_trace(void *data, const char *node, const char *operation, uint64_t fingerprint);
+/* Trains one step, the next that sl_fit with as many epochs would make. With `trace` the step runs node by node and
+ * tells what came out of each; NULL runs it as always. The results are the same. */
+SL_API sl_status sl_train_step(sl_model *model, sl_dataset *train, int epochs, sl_trace *trace, void *data);
+
 /* Runs the whole data set through the model as it evaluates (running statistics, no dropout). */
 SL_API sl_report sl_evaluate(sl_model *model, sl_dataset *data);
 
@@ -99,6 +106,14 @@ SL_API void sl_model_print(sl_model *model, FILE *to);
 
 /* Weights, statistics, the training state and the description. Written beside `path` and moved over it. */
 SL_API sl_status sl_save(sl_model *model, const char *path);
+/* What a file says of itself, without building a model: `metadata` is called for each key ("line", "activation",
+ * "optimizer", …), then `tensor` for each tensor ("F32", "I32", …). Either may be NULL. */
+typedef struct sl_model_file_reader {
+    void (*metadata)(void *data, const char *key, const char *value);
+    void (*tensor)(void *data, const char *name, const char *type, sl_shape shape);
+    void *data;
+} sl_model_file_reader;
+SL_API sl_status sl_model_file_describe(sl_context *ctx, const char *path, const sl_model_file_reader *reader);
 /* Builds the model that the file describes (only models made from a line can be), with its weights and state. */
 SL_API sl_model *sl_load(sl_context *ctx, const char *path);
 /* Fills a model of the same architecture from a file; with `training`, also the optimiser's state, the position and the

@@ -55,7 +55,7 @@ typedef struct sl_mean_attr { /* the sum is divided by the number of elements, o
     sl_shape shape; /* VJP: of the input */
 } sl_mean_attr;
 
-typedef struct sl_random_attr { /* element i: Philox4x32-10 with key seed, counter (i/4, 0, stream, step) */
+typedef struct sl_random_attr { /* element i: Philox4x32-10 with key seed, counter (i/4 in 64 bits, stream, step) */
     enum { SL_RANDOM_UNIFORM, SL_RANDOM_NORMAL } kind;
     double low, high; /* uniform: the interval; normal: mean and standard deviation */
     uint64_t seed;
@@ -88,7 +88,7 @@ typedef struct sl_draw_attr {
 typedef struct sl_schedule_attr {
     int kind;             /* sl_schedule_kind */
     float rate;           /* base rate; one-cycle: the peak */
-    float factor;         /* step: ×factor every `period`; cosine, one-cycle: rate at the end / rate */
+    float factor;         /* step: ×factor every `period`; cosine: rate at the end / rate */
     int64_t warmup;       /* steps of linear rise from 0 */
     int64_t period, total; /* steps */
 } sl_schedule_attr;
@@ -100,7 +100,7 @@ typedef struct sl_segment {
 } sl_segment;
 
 /* UPDATE: inputs parameters, gradients (flat blocks), rate [1], scale [1] (of the gradient, from clipping), then the
- * optimiser's state blocks, then its running products [4]. */
+ * optimiser's state blocks, then its running products [2]. */
 typedef struct sl_update_attr {
     int optimizer; /* row of optimizers.def */
     float momentum, beta1, beta2, epsilon, clip_value; /* clip_value 0: none */

@@ -122,8 +122,7 @@ typedef struct gather_space {
     result_row *rows; /* of a class */
     tile_run *runs;
     int64_t *chunk_runs; /* runs of chunk c: from chunk_runs[c] */
-    tile_step *steps;    /* the same k by k, where the runs are short */
-    int64_t *chunk_steps;
+    int64_t *steps;      /* the same k by k */
     float *levels;
     bool by_steps;
 } gather_space;
@@ -140,28 +139,15 @@ static size_t gather_space_cut(const gather_job *job, char *base, gather_space *
                             runs * sizeof *s->runs,
                             (size_t)(job->chunks + 1) * sizeof *s->chunk_runs,
                             steps * sizeof *s->steps,
-                            (size_t)(job->chunks + 1) * sizeof *s->chunk_steps,
                             (size_t)(tile_levels(job->chunks) * TILE_MOST) * sizeof *s->levels};
-    void *at[8];
+    void *at[7];
     size_t bytes = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 7; i++) {
         at[i] = base ? base + bytes : NULL;
         bytes += tile_rounded(sizes[i]);
     }
-    if (base) *s = (gather_space){at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7]};
+    if (base) *s = (gather_space){at[0], at[1], at[2], at[3], at[4], at[5], at[6]};
     return bytes;
-}
-
-/* Runs to steps. */
-static void class_steps(const gather_job *job, gather_space *s)
-{
-    int64_t n = 0;
-    for (int64_t c = 0; c < job->chunks; c++) {
-        s->chunk_steps[c] = n;
-        for (const tile_run *run = s->runs + s->chunk_runs[c]; run < s->runs + s->chunk_runs[c + 1]; run++)
-            for (int64_t i = 0; i < run->n; i++) s->steps[n++] = (tile_step){run->a + i, run->k + i};
-    }
-    s->chunk_steps[job->chunks] = n;
 }
 
 /* The runs of a class of pixels. Returns the offset of its first source pixel, from which theirs are counted:
@@ -192,9 +178,12 @@ static int64_t class_runs(const gather_job *job, uint64_t ys, uint64_t xs, gathe
             }
         }
     while (chunk < job->chunks) s->chunk_runs[++chunk] = n;
-    const uint64_t taps = (uint64_t)(__builtin_popcountll(ys) * __builtin_popcountll(xs));
-    s->by_steps = (int64_t)taps * channels < n * SHORT_RUN;
-    if (s->by_steps) class_steps(job, s);
+    /* Where no tap is missing, k runs on through the weights, and short runs need not be run by run. */
+    const int64_t taps = (int64_t)__builtin_popcountll(ys) * __builtin_popcountll(xs);
+    s->by_steps = taps * channels == job->k && job->k < n * SHORT_RUN && channels < SHORT_RUN;
+    if (s->by_steps)
+        for (const tile_run *run = s->runs; run < s->runs + n; run++)
+            for (int64_t i = 0; i < run->n; i++) s->steps[run->k + i] = run->a + i;
     return origin;
 }
 
@@ -213,8 +202,9 @@ static void class_tiles(const gather_job *job, const gather_space *s, int64_t pi
             rows = cut.rows + (i < cut.higher);
             for (int64_t c = 0; c < job->chunks; c++) {
                 if (s->by_steps) {
-                    t.steps = s->steps + s->chunk_steps[c];
-                    t.n_steps = s->chunk_steps[c + 1] - s->chunk_steps[c];
+                    t.first_k = c * SL_CHUNK;
+                    t.steps = s->steps + t.first_k;
+                    t.n_steps = tile_smaller(job->k - t.first_k, SL_CHUNK);
                 } else {
                     t.runs = s->runs + s->chunk_runs[c];
                     t.n_runs = s->chunk_runs[c + 1] - s->chunk_runs[c];

@@ -168,7 +168,7 @@ static void binary_run(const sl_call *call, const binary_loops *loops)
 
 BINARY(add, u + v)
 BINARY(sub, u - v)
-BINARY(mul, u *v)
+BINARY(mul, (u * v))
 BINARY(divide, u / v)
 
 /* BROADCAST: the walk with both inputs the same. */
@@ -212,13 +212,13 @@ static void broadcast(const sl_call *call)
         sl_parallel(call, name##_task, (void *)call, sl_shape_count(call->out[0].shape), GRAIN);             \
     }
 
-UNARY(affine, scale *u + shift)
+UNARY(affine, (scale * u) + shift)
 UNARY(exponential, r_exp(u))
 UNARY(logarithm, r_log(u))
 UNARY(reciprocal, R(1) / u)
-UNARY(square, u *u)
+UNARY(square, (u * u))
 UNARY(root, r_sqrt(u))
-UNARY(clip, u<scale ? scale : u> shift ? shift : u)
+UNARY(clip, (u < scale) ? scale : (u > shift) ? shift : u)
 
 static void fill(const sl_call *call)
 {

@@ -102,7 +102,8 @@ static void combine(const norm_job *job, real *sums, real *total)
 static void run_sums(const norm_job *job, sl_task *task)
 {
     const int64_t width = job->c < SL_PANEL ? job->c : SL_PANEL;
-    sl_parallel(job->call, task, (void *)job, job->panels * job->blocks, 16 / (width + 1) + 1);
+    const int64_t cost = (job->valid < SL_LEAF ? job->valid : SL_LEAF) * width;
+    sl_parallel(job->call, task, (void *)job, job->panels * job->blocks, (1 << 14) / (cost + 1) + 1);
 }
 
 static void invert(norm_job *job, const real *variance)

@@ -17,7 +17,7 @@
 #endif
 
 #define SL_LINE         64
-#define SL_SPIN_NS      50000 /* longer than the gaps between the kernels of a step, shorter than a time slice */
+#define SL_SPIN_NS      50000 /* longer than the gaps between kernels, shorter than a time slice */
 #define SL_SPIN_PAUSES  32    /* between two looks at the clock */
 #define SL_MXCSR_NORMAL 0x1f80
 

@@ -34,28 +34,31 @@ typedef float tile_vec __attribute__((vector_size(4 * TILE_LANES)));
 typedef float tile_vec_loose __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias));
 
 /* Tiles are sized by registers: 16 of 32 bytes hold 6 x 2 sums, 32 of 64 bytes 6 x 4. Narrow ones are made
- * higher, as fewer than 8 sums cannot hide the latency of fma; more than 12 rows run out of address
+ * higher, as fewer than 8 sums cannot hide the latency of fma; still higher ones run out of address
  * registers. */
 #if TILE_LANES == 16
 #    define TILE_VECTORS              4
-#    define TILE_ROWS(v)              ((v) == 4 ? 6 : 12)
+#    define TILE_ROWS(v)              ((v) == 4 ? 6 : (v) == 2 ? 10 : 12)
+#    define TILE_MAX_ROWS             12
+#    define TILE_MOST                 384 /* sums of a tile */
 #    define TILE_VECTORS_FOR(columns) ((columns) <= 16 ? 1 : (columns) <= 32 ? 2 : 4)
 #    define TILE_SAME(x)              x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x
 #elif TILE_LANES == 8
 #    define TILE_VECTORS              2
-#    define TILE_ROWS(v)              ((v) == 2 ? 6 : 10)
+#    define TILE_ROWS(v)              ((v) == 2 ? 6 : 8)
+#    define TILE_MAX_ROWS             8
+#    define TILE_MOST                 96
 #    define TILE_VECTORS_FOR(columns) ((columns) <= 8 ? 1 : 2)
 #    define TILE_SAME(x)              x, x, x, x, x, x, x, x
 #else
 #    define TILE_VECTORS              2
 #    define TILE_ROWS(v)              4
+#    define TILE_MAX_ROWS             4
+#    define TILE_MOST                 32
 #    define TILE_VECTORS_FOR(columns) ((columns) <= 4 ? 1 : 2)
 #    define TILE_SAME(x)              x, x, x, x
 #endif
-#define TILE_WIDTH    (TILE_VECTORS * TILE_LANES) /* columns of a full panel */
-#define TILE_MAX_ROWS 12
-#define TILE_MOST                                                                                            \
-    (TILE_LANES == 4 ? 4 * 2 * 4 : TILE_LANES == 8 ? 6 * 2 * 8 : 6 * 4 * 16) /* sums of a tile */
+#define TILE_WIDTH (TILE_VECTORS * TILE_LANES) /* columns of a full panel */
 
 typedef struct tile_run {
     int64_t a;     /* offset from every row's pointer */
@@ -64,16 +67,11 @@ typedef struct tile_run {
 } tile_run;
 #define TILE_ALL UINT32_MAX
 
-/* One k alone. */
-typedef struct tile_step {
-    int64_t a, k;
-} tile_step;
-
 typedef struct tile {
-    const tile_run *runs; /* k by runs, or by steps where runs would be short */
+    const tile_run *runs;
     int64_t n_runs;
-    const tile_step *steps;
-    int64_t n_steps;
+    const int64_t *steps; /* instead of short runs: the offset for each k from first_k on */
+    int64_t n_steps, first_k;
     int64_t a_step, b_step; /* per k */
     const float *b;
     /* The binary counter of core/sum.h: sums of levels in `carry` are added, lowest first; then the sum is
@@ -115,39 +113,40 @@ static inline __attribute__((always_inline)) tile_vec tile_fma(tile_vec a, tile_
 #include "cpu/tile_rows.h"
 #define ROWS 4
 #include "cpu/tile_rows.h"
-#if TILE_LANES > 4
-#    define ROWS 5
-#    include "cpu/tile_rows.h"
-#    define ROWS 6
-#    include "cpu/tile_rows.h"
-#    define ROWS 7
-#    include "cpu/tile_rows.h"
-#    define ROWS 8
-#    include "cpu/tile_rows.h"
-#    define ROWS 9
-#    include "cpu/tile_rows.h"
-#    define ROWS 10
-#    include "cpu/tile_rows.h"
-#    define ROWS 11
-#    include "cpu/tile_rows.h"
-#    define ROWS 12
-#    include "cpu/tile_rows.h"
-#endif
+#define ROWS 5
+#include "cpu/tile_rows.h"
+#define ROWS 6
+#include "cpu/tile_rows.h"
+#define ROWS 7
+#include "cpu/tile_rows.h"
+#define ROWS 8
+#include "cpu/tile_rows.h"
+#define ROWS 9
+#include "cpu/tile_rows.h"
+#define ROWS 10
+#include "cpu/tile_rows.h"
+#define ROWS 11
+#include "cpu/tile_rows.h"
+#define ROWS 12
+#include "cpu/tile_rows.h"
 
-#define TILE_LOW(v)  NULL, tile_1x##v, tile_2x##v, tile_3x##v, tile_4x##v
-#define TILE_MID(v)  tile_5x##v, tile_6x##v
-#define TILE_HIGH(v) tile_7x##v, tile_8x##v, tile_9x##v, tile_10x##v, tile_11x##v, tile_12x##v
+#define TILES_4(v)  NULL, tile_1x##v, tile_2x##v, tile_3x##v, tile_4x##v
+#define TILES_6(v)  TILES_4(v), tile_5x##v, tile_6x##v
+#define TILES_8(v)  TILES_6(v), tile_7x##v, tile_8x##v
+#define TILES_10(v) TILES_8(v), tile_9x##v, tile_10x##v
+#define TILES_12(v) TILES_10(v), tile_11x##v, tile_12x##v
+/* [vectors][rows] */
 static tile_function *const tile_functions[TILE_VECTORS + 1][TILE_MAX_ROWS + 1] = {
 #if TILE_LANES == 16
-    [1] = {TILE_LOW(1), TILE_MID(1), TILE_HIGH(1)},
-    [2] = {TILE_LOW(2), TILE_MID(2), TILE_HIGH(2)},
-    [4] = {TILE_LOW(4), TILE_MID(4)},
+    [1] = {TILES_12(1)},
+    [2] = {TILES_10(2)},
+    [4] = {TILES_6(4)},
 #elif TILE_LANES == 8
-    [1] = {TILE_LOW(1), TILE_MID(1), TILE_HIGH(1)},
-    [2] = {TILE_LOW(2), TILE_MID(2)},
+    [1] = {TILES_8(1)},
+    [2] = {TILES_6(2)},
 #else
-    [1] = {TILE_LOW(1)},
-    [2] = {TILE_LOW(2)},
+    [1] = {TILES_4(1)},
+    [2] = {TILES_4(2)},
 #endif
 };
 

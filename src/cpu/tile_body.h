@@ -43,14 +43,15 @@ static void TILE_NAME(ROWS, VECTORS)(const tile *t, const float *const *a, float
             }
         }
     }
+    const float *b = t->b + t->first_k * b_step;
 #pragma GCC unroll 1
-    for (const tile_step *step = t->steps, *end = step + t->n_steps; step < end; step++) {
-        const float *b = t->b + step->k * b_step;
+    for (const int64_t *step = t->steps, *end = step + t->n_steps; step < end; step++, b += b_step) {
+        const int64_t i = *step;
         tile_vec factor[VECTORS];
         EACH_VECTOR factor[v] = tile_load(b + v * TILE_LANES);
         EACH_ROW
         {
-            const tile_vec same = {TILE_SAME(row[r][step->a])};
+            const tile_vec same = {TILE_SAME(row[r][i])};
             EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
         }
     }

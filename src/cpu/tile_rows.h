@@ -1,6 +1,8 @@
-/* Included by tile.h once for each height, with ROWS set: the tiles of that height that are needed. */
-#define VECTORS 1
-#include "cpu/tile_body.h"
+/* Included by tile.h once for each height, with ROWS set: makes the tiles of that height that are needed. */
+#if ROWS <= TILE_ROWS(1)
+#    define VECTORS 1
+#    include "cpu/tile_body.h"
+#endif
 #if ROWS <= TILE_ROWS(2)
 #    define VECTORS 2
 #    include "cpu/tile_body.h"

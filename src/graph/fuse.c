@@ -14,8 +14,9 @@ static void count_uses(const sl_plan *plan, int *count)
     for (int i = 0; i < plan->n_roots; i++) count[plan->roots[i]->id]++;
 }
 
-static void replace(sl_plan *plan, const sl_node *old, sl_node *by)
+static void replace(sl_plan *plan, sl_node *old, sl_node *by)
 {
+    old->fused_into = by;
     for (int id = 0; id < plan->graph->n; id++) {
         sl_node *node = plan->graph->nodes[id];
         if (node == by || (node->op == SL_OP_OUTPUT && node->in[0] == by)) continue;

@@ -46,6 +46,7 @@ struct sl_node {
     void *attr;
     const char *name;
     sl_variable *variable; /* VARIABLE; PACK into a fixed block */
+    sl_node *fused_into;   /* the output of a fused node that took this one's place, or NULL */
 };
 
 struct sl_graph {

@@ -21,7 +21,10 @@ static sl_node *copy_leaf(sl_graph *into, const sl_node *node)
 
 static sl_node *copy_node(sl_graph *into, const sl_node *node, sl_node **copies, bool training)
 {
-    if (node->op == SL_OP_OUTPUT) return copies[node->in[0]->id]->outputs[node->output_index];
+    if (node->op == SL_OP_OUTPUT) {
+        const sl_node *producer = copies[node->in[0]->id];
+        return producer && node->output_index < producer->n_out ? producer->outputs[node->output_index] : NULL;
+    }
     if (sl_op_flags(node->op) & SL_FLAG_LEAF) return copy_leaf(into, node);
     sl_node *in[16];
     for (int i = 0; i < node->n_in; i++) in[i] = copies[node->in[i]->id];
@@ -47,7 +50,10 @@ sl_status sl_lower(sl_graph *into, sl_node **roots, int n, bool training, const 
             if (!copies[id]) {
                 const int before = into->n;
                 copies[id] = copy_node(into, node, copies, training);
-                if (copies[id] && copies[id]->id >= before) sl_node_rename(copies[id], node->name);
+                if (!copies[id])
+                    sl_fail(ctx, SL_UNSUPPORTED, "'%s' (%s) exists in training only; plan it with .training = true",
+                            node->name, sl_op_name(node->op));
+                else if (copies[id]->id >= before) sl_node_rename(copies[id], node->name);
             }
             if (node == from->step) into->step = copies[id];
         }

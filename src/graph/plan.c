@@ -204,6 +204,7 @@ static void *locate(sl_plan *plan, const sl_node *node, const char *call, bool w
     if (!plan || !node || !sl_ok(plan->ctx)) return NULL;
     const sl_node *copy = NULL;
     if (node->graph == plan->user_graph && node->id < plan->n_copies) copy = plan->copies[node->id];
+    while (copy && copy->fused_into) copy = copy->fused_into;
     void *data = copy ? sl_plan_data(plan, copy) : NULL;
     bool reachable = data && (copy->op == SL_OP_INPUT || copy->op == SL_OP_VARIABLE);
     if (!writing && data)

@@ -6,6 +6,7 @@
 #include "data/dataset.h"
 #include "nn/model.h"
 #include "nn/progress.h"
+#include "nn/trace.h"
 
 static double now(void)
 {
@@ -209,4 +210,20 @@ sl_epoch sl_fit_with(sl_model *model, sl_dataset *train, const sl_fit_options *o
     }
     free(f.history);
     return f.epoch;
+}
+
+sl_status sl_train_step(sl_model *model, sl_dataset *train, int epochs, sl_trace *trace, void *data)
+{
+    if (!model || !train) return SL_ARGUMENT;
+    sl_context *ctx = model->ctx;
+    if (!sl_ok(ctx)) return ctx->code;
+    if (epochs < 1) return sl_fail(ctx, SL_ARGUMENT, "sl_train_step: epochs is %d; it must be at least 1", epochs);
+    const sl_fit_options options = {.epochs = epochs};
+    fitting f = {.model = model, .options = &options};
+    if (set_out(&f, train)) {
+        if (trace) sl_plan_trace(f.pass->plan, trace, data);
+        else sl_plan_run(f.pass->plan);
+    }
+    free(f.history);
+    return ctx->code;
 }

@@ -39,6 +39,16 @@ static void put_float(writer *w, const char *key, double value)
     put_text(w, key, sl_float_text(value).text);
 }
 
+static bool put_copy(writer *w, const char *name, sl_shape shape, const float *from)
+{
+    const size_t count = (size_t)sl_shape_count(shape);
+    float *values = sl_new(w->model->ctx, count, sizeof *values, "saving a model");
+    if (!values) return false;
+    memcpy(values, from, count * sizeof *values);
+    w->tensors[w->n++] = (sl_file_tensor){name, SL_FILE_F32, shape, values};
+    return true;
+}
+
 static bool put_values(writer *w, const char *name, sl_shape shape, sl_dtype dtype, const void *from)
 {
     sl_context *ctx = w->model->ctx;
@@ -111,7 +121,7 @@ static bool put_state(writer *w)
     if (good && pass->plan && step % pass->steps != 0)
         good = put_values(w, "history", (sl_shape){2, {pass->steps, 3}}, SL_FLOAT, sl_plan_variable(pass->plan, pass->history));
     else if (good && model->unfinished) /* restored and not yet trained on */
-        good = put_values(w, "history", (sl_shape){2, {model->n_unfinished / 3, 3}}, SL_FLOAT, NULL);
+        good = put_copy(w, "history", (sl_shape){2, {model->n_unfinished / 3, 3}}, model->unfinished);
     return good;
 }
 
