@@ -5,7 +5,6 @@
 /* The tiles of 64-byte vectors, torn into what AVX2 has: slow, but the same code as for AVX-512. */
 #    pragma GCC push_options
 #    pragma GCC target("avx2,fma")
-#    pragma GCC diagnostic ignored "-Wpsabi" /* about vectors as results: the functions are inline */
 #    define SL_SUFFIX  wide
 #    define TILE_LANES 16
 #    include "cpu/conv_fast.c"

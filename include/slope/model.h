@@ -21,6 +21,7 @@ typedef struct sl_compile_options {
     float clip_value;       /* clips each element to ±this; default: off */
     float input_scale;      /* images are multiplied by this; default 1/255 for bytes, 1 for floats */
     bool checked;           /* stop at the first NaN or infinity, naming the node (slow) */
+    bool diagnose;          /* record gradient norms and the activations' state in every step */
     int end_;
 } sl_compile_options;
 
@@ -98,6 +99,18 @@ typedef struct sl_parameter_info {
 } sl_parameter_info;
 /* Number i, counted from 0; false past the last. */
 SL_API bool sl_model_parameter(const sl_model *model, int i, sl_parameter_info *info);
+
+/* What a model compiled with .diagnose recorded, as means over the steps of the last epoch. */
+typedef struct sl_diagnosis {
+    const char *name;     /* of a weight, or of an activation */
+    bool is_activation;
+    double gradient_norm; /* of a weight */
+    double mean, deviation; /* of an activation's values */
+    double active;        /* share of values where |slope| >= 0.01; the others are saturated */
+    double dead;          /* share of units whose slope was 0 for every sample of a batch */
+} sl_diagnosis;
+/* Row number i, counted from 0; false past the last, and where nothing was recorded. */
+SL_API bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row);
 
 /* The training plan (after the first sl_fit), else the evaluation's: see sl_plan_print. */
 SL_API void sl_model_print(sl_model *model, FILE *to);

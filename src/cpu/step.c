@@ -88,10 +88,12 @@ static void clip_scale(const sl_call *call)
 static void record(const sl_call *call)
 {
     const int64_t capacity = call->in[0].shape.dim[0], step = *(const int32_t *)call->in[1].data;
-    real *row = (real *)call->in[0].data + step % capacity * 3;
-    row[0] = *sl_in(call, 2);
-    row[1] = *sl_in(call, 3);
-    row[2] = (real) * (const int32_t *)call->in[4].data;
+    real *row = (real *)call->in[0].data + step % capacity * call->in[0].shape.dim[1];
+    for (int i = 2; i < call->n_in; i++) {
+        const int64_t n = sl_shape_count(call->in[i].shape);
+        for (int64_t k = 0; k < n; k++)
+            *row++ = call->in[i].dtype == SL_INT ? (real)((const int32_t *)call->in[i].data)[k] : sl_in(call, i)[k];
+    }
 }
 
 static void advance(const sl_call *call)

@@ -1,7 +1,11 @@
 /* Each worker has two gates, each on its own cache lines: one on which it waits for a job, one on which the
  * caller waits for its end. A gate holds the number of the last job that passed it. Whoever waits spins for a
  * bounded time and then sleeps, so that a pool at rest costs nothing and two pools on the same cores do not
- * starve each other. */
+ * starve each other.
+ *
+ * A part of a job belongs to whoever claims it first, its worker or the caller. The caller, when it has done
+ * its own part, claims those whose workers have not come yet: a worker that sleeps, or whose core is busy
+ * with something else, then costs nothing but its help. */
 #define _POSIX_C_SOURCE 200809L
 #include "cpu/threads.h"
 
@@ -32,8 +36,10 @@ typedef struct worker {
     gate job, done;
     sl_pool *pool;
     pthread_t thread;
-    int number;          /* 1 and up; the caller is worker 0 */
-    unsigned generation; /* of its last job; the caller's count */
+    int number;                            /* 1 and up; the caller is worker 0 */
+    unsigned generation;                   /* of its last job; the caller's count */
+    bool helped;                           /* the caller took its part of it */
+    _Alignas(SL_LINE) atomic_uint claimed; /* the last job of which this worker's part was taken */
 } worker;
 
 struct sl_pool {
@@ -90,27 +96,45 @@ static void gate_pass(gate *g, unsigned generation)
     pthread_mutex_unlock(&g->mutex);
 }
 
-static void gate_wait(gate *g, unsigned generation, bool spin)
+static bool gate_arrived(gate *g, unsigned number, bool other, unsigned *passed)
 {
-    if (atomic_load_explicit(&g->passed, memory_order_acquire) == generation) return;
+    *passed = atomic_load(&g->passed);
+    return (*passed == number) != other;
+}
+
+/* Waits until job `number` has passed, or with `other` any but it; returns which. */
+static unsigned gate_wait(gate *g, unsigned number, bool other, bool spin)
+{
+    unsigned passed;
+    if (gate_arrived(g, number, other, &passed)) return passed;
     const int64_t end = spin ? now_ns() + SL_SPIN_NS : 0;
     while (spin && now_ns() < end)
         for (int i = 0; i < SL_SPIN_PAUSES; i++) {
             rest();
-            if (atomic_load_explicit(&g->passed, memory_order_acquire) == generation) return;
+            if (gate_arrived(g, number, other, &passed)) return passed;
         }
     pthread_mutex_lock(&g->mutex);
     atomic_store(&g->asleep, true);
-    while (atomic_load(&g->passed) != generation) pthread_cond_wait(&g->wake, &g->mutex);
+    while (!gate_arrived(g, number, other, &passed)) pthread_cond_wait(&g->wake, &g->mutex);
     atomic_store(&g->asleep, false);
     pthread_mutex_unlock(&g->mutex);
+    return passed;
 }
 
-static void run_part(const sl_pool *pool, int number)
+/* Part `number` of the job, by `runner`. */
+static void run_part(const sl_pool *pool, int number, int runner)
 {
     const int64_t first = number * pool->step;
     const int64_t last = first + pool->step < pool->n ? first + pool->step : pool->n;
-    if (first < last) pool->task(pool->arg, first, last, number);
+    if (first < last) pool->task(pool->arg, first, last, runner);
+}
+
+/* True for one of the two who may take the worker's part of job `generation`. All before it are taken
+ * already. */
+static bool claim(worker *w, unsigned generation)
+{
+    unsigned before = generation - 1;
+    return atomic_compare_exchange_strong(&w->claimed, &before, generation);
 }
 
 static void *work(void *arg)
@@ -120,10 +144,11 @@ static void *work(void *arg)
 #if defined(__SSE__)
     _mm_setcsr(SL_MXCSR_NORMAL); /* a thread inherits its creator's; subnormal numbers must count here */
 #endif
-    for (unsigned generation = 1;; generation++) {
-        gate_wait(&self->job, generation, pool->spin);
+    for (unsigned generation = 0;;) {
+        generation = gate_wait(&self->job, generation, true, pool->spin);
+        if (!claim(self, generation)) continue; /* the job may be over: nothing of it may be read */
         if (!pool->task) return NULL;
-        run_part(pool, self->number);
+        run_part(pool, self->number, self->number);
         gate_pass(&self->done, generation);
     }
 }
@@ -135,6 +160,7 @@ static bool start(sl_pool *pool, int number)
     w->pool = pool;
     w->number = number;
     w->generation = 0;
+    atomic_init(&w->claimed, 0);
     if (!gate_open(&w->job)) return false;
     if (gate_open(&w->done)) {
         if (pthread_create(&w->thread, NULL, work, w) == 0) return true;
@@ -207,9 +233,15 @@ void sl_pool_run(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t gra
     pool->step = even > grain ? even : grain;
     const int parts = (int)((n + pool->step - 1) / pool->step);
     post(pool, parts);
-    run_part(pool, 0);
+    run_part(pool, 0, 0);
+
     for (int i = 1; i < parts; i++) {
         worker *w = &pool->workers[i];
-        gate_wait(&w->done, w->generation, pool->spin);
+        w->helped = claim(w, w->generation);
+        if (w->helped) run_part(pool, i, 0);
+    }
+    for (int i = 1; i < parts; i++) {
+        worker *w = &pool->workers[i];
+        if (!w->helped) gate_wait(&w->done, w->generation, false, pool->spin);
     }
 }

@@ -87,22 +87,17 @@ typedef struct tile {
 /* a[r], out[r]: row r. */
 typedef void tile_function(const tile *t, const float *const *a, float *const *out);
 
-static inline __attribute__((always_inline)) tile_vec tile_load(const float *p)
-{
-    return *(const tile_vec_loose *)p;
-}
+/* Vectors go through no function's parameters: how they are passed depends on the instruction set. */
+#define tile_load(p)     (*(const tile_vec_loose *)(p))
+#define tile_store(p, v) (*(tile_vec_loose *)(p) = (v))
 
-static inline __attribute__((always_inline)) void tile_store(float *p, tile_vec v)
-{
-    *(tile_vec_loose *)p = v;
-}
-
-/* gcc makes one instruction of the loop where there is one. */
-static inline __attribute__((always_inline)) tile_vec tile_fma(tile_vec a, tile_vec b, tile_vec c)
+/* sum += a·b. gcc makes one instruction of the loop where there is one. */
+static inline __attribute__((always_inline)) void tile_fma(tile_vec *sum, const tile_vec *a,
+                                                           const tile_vec *b)
 {
     tile_vec r;
-    for (int l = 0; l < TILE_LANES; l++) r[l] = r_fma(a[l], b[l], c[l]);
-    return r;
+    for (int l = 0; l < TILE_LANES; l++) r[l] = r_fma((*a)[l], (*b)[l], (*sum)[l]);
+    *sum = r;
 }
 
 #define ROWS 1

@@ -27,7 +27,7 @@ static void TILE_NAME(ROWS, VECTORS)(const tile *t, const float *const *a, float
                 EACH_ROW
                 {
                     const tile_vec same = {TILE_SAME(row[r][i])};
-                    EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
+                    EACH_VECTOR tile_fma(&sum[r][v], &same, &factor[v]);
                 }
             }
         } else {
@@ -38,7 +38,7 @@ static void TILE_NAME(ROWS, VECTORS)(const tile *t, const float *const *a, float
                 EACH_ROW if (rows >> r & 1)
                 {
                     const tile_vec same = {TILE_SAME(row[r][i])};
-                    EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
+                    EACH_VECTOR tile_fma(&sum[r][v], &same, &factor[v]);
                 }
             }
         }
@@ -52,7 +52,7 @@ static void TILE_NAME(ROWS, VECTORS)(const tile *t, const float *const *a, float
         EACH_ROW
         {
             const tile_vec same = {TILE_SAME(row[r][i])};
-            EACH_VECTOR sum[r][v] = tile_fma(same, factor[v], sum[r][v]);
+            EACH_VECTOR tile_fma(&sum[r][v], &same, &factor[v]);
         }
     }
     const int64_t width = VECTORS * TILE_LANES;

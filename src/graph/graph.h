@@ -57,7 +57,8 @@ struct sl_graph {
     int n, capacity;
     uint32_t streams;  /* random streams given out */
     sl_node *step;     /* int counter that dropout reads, made when first needed */
-    const char *line;    /* the model line it was built from, or NULL */
+    const char *line;    /* the model line that leads from an input to line_end, or NULL */
+    const sl_node *line_end;
     sl_activation line_activation;
     int learned;         /* activations with a learned parameter, for their names */
     int numbers[16];     /* how many layers of each kind have been named */

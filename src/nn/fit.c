@@ -52,6 +52,46 @@ sl_report sl_evaluate(sl_model *model, sl_dataset *data)
     return report;
 }
 
+/* Mean of one column of the diagnosis over the steps of the epoch that is going on or was just finished. */
+static double diagnosis_mean(sl_model *model, int column)
+{
+    const sl_pass *pass = &model->training;
+    const int64_t width = pass->diagnosis->shape.dim[1], done = sl_read_counter(model, pass->step, NULL) % pass->steps;
+    const int64_t steps = done ? done : pass->steps;
+    float *rows = sl_new(model->ctx, (size_t)(steps * width), sizeof *rows, "a diagnosis");
+    double sum = 0;
+    if (!rows) return NAN;
+    sl_to_host(model->ctx, rows, sizeof *rows, SL_FLOAT, sl_plan_variable(pass->plan, pass->diagnosis), steps * width);
+    for (int64_t i = 0; i < steps; i++) sum += (double)rows[i * width + column];
+    free(rows);
+    return sum / (double)steps;
+}
+
+bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row)
+{
+    if (!model || !sl_ok(model->ctx) || !model->training.diagnosis || i < 0) return false;
+    int column = 0;
+    for (int p = 0; p < model->n_parameters; p++) {
+        if (!model->parameters[p]->variable->decay) continue;
+        if (i-- == 0) {
+            *row = (sl_diagnosis){.name = model->parameters[p]->name, .gradient_norm = diagnosis_mean(model, column)};
+            return true;
+        }
+        column++;
+    }
+    for (int id = 0; id < model->graph->n; id++) {
+        if (model->graph->nodes[id]->op != SL_OP_ACTIVATION) continue;
+        if (i-- == 0) {
+            *row = (sl_diagnosis){.name = model->graph->nodes[id]->name, .is_activation = true,
+                                  .mean = diagnosis_mean(model, column), .deviation = diagnosis_mean(model, column + 1),
+                                  .active = diagnosis_mean(model, column + 2), .dead = diagnosis_mean(model, column + 3)};
+            return true;
+        }
+        column += 4;
+    }
+    return false;
+}
+
 /* --- training --- */
 
 typedef struct fitting {

@@ -222,7 +222,8 @@ sl_node *sl_model_line(sl_node *x, const char *line, sl_activation activation, s
     }
     sl_node *y = sequence(&r, x);
     if (y && *r.at == ')') return fail(&r, r.at, "a bracket that nothing opened");
-    if (y) {
+    if (y && x->op == SL_OP_INPUT) {
+        graph->line_end = y;
         graph->line = sl_graph_text(graph, "%s", r.line);
         graph->line_activation = activation;
     }

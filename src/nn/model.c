@@ -41,6 +41,13 @@ static bool check_options(sl_context *ctx, const sl_compile_options *o)
     return sl_ok(ctx) && sl_optimizer_check(ctx, &o->optimizer);
 }
 
+static bool reads_input(const sl_node *node)
+{
+    bool found = node->op == SL_OP_INPUT;
+    for (int i = 0; i < node->n_in && !found; i++) found = reads_input(node->in[i]);
+    return found;
+}
+
 /* Which nodes are inputs, which parameters, which statistics. */
 static bool take_inventory(sl_model *model)
 {
@@ -61,7 +68,7 @@ static bool take_inventory(sl_model *model)
             model->statistics[model->n_statistics++] = node;
         }
     }
-    if (!model->image) sl_fail(model->ctx, SL_ARGUMENT, "sl_compile: the loss does not depend on an input");
+    if (!model->image || !reads_input(model->loss)) sl_fail(model->ctx, SL_ARGUMENT, "sl_compile: the loss does not depend on an input");
     else if (model->n_parameters == 0) sl_fail(model->ctx, SL_ARGUMENT, "sl_compile: there is no parameter to learn");
     return sl_ok(model->ctx);
 }
@@ -143,7 +150,7 @@ sl_model *sl_compile_with(sl_node *loss, const sl_compile_options *options)
         sl_init_resolve(loss->graph);
         model->graph->prediction_op = from->prediction_op;
         model->graph->line_activation = from->line_activation;
-        if (from->line) model->graph->line = sl_graph_text(model->graph, "%s", from->line);
+        if (from->line && from->prediction == from->line_end) model->graph->line = sl_graph_text(model->graph, "%s", from->line);
         if (sl_lower(model->graph, roots, 2, true, NULL, 0, copies) == SL_OK) {
             model->loss = roots[0];
             model->prediction = from->prediction ? roots[1] : NULL;
@@ -182,13 +189,21 @@ typedef struct builder {
     sl_graph *graph;
     sl_node **copies;
     sl_node *x, *target, *valid, *step, *loss, *prediction;
-    sl_node *roots[64];
-    int n_roots;
+    sl_node **roots;
+    int n_roots, root_capacity;
 } builder;
 
 static void add_root(builder *b, sl_node *node)
 {
-    if (node && b->n_roots < (int)(sizeof b->roots / sizeof *b->roots)) b->roots[b->n_roots++] = node;
+    if (!node) return;
+    if (b->n_roots == b->root_capacity) {
+        b->root_capacity = b->root_capacity ? 2 * b->root_capacity : 16;
+        sl_node **roots = sl_graph_alloc(b->graph, (size_t)b->root_capacity * sizeof *roots);
+        if (!roots) return;
+        if (b->n_roots) memcpy(roots, b->roots, (size_t)b->n_roots * sizeof *roots);
+        b->roots = roots;
+    }
+    b->roots[b->n_roots++] = node;
 }
 
 static bool check_data(const sl_model *model, const sl_dataset *data)
@@ -316,8 +331,37 @@ static const sl_segment *make_segments(builder *b)
     return segments;
 }
 
+/* Beside the training itself, one row of numbers a step: the gradient's norm for every weight, then four statistics for
+ * every activation. */
+static void diagnose(builder *b, sl_pass *pass, sl_node *const *gradients)
+{
+    const sl_model *model = b->model;
+    const int nodes = b->graph->n;
+    sl_node **in = sl_graph_alloc(b->graph, (size_t)(nodes + 2) * sizeof *in);
+    if (!in) return;
+    int n = 2, width = 0;
+    for (int i = 0; i < model->n_parameters; i++)
+        if (model->parameters[i]->variable->decay) in[n++] = sl_node1(SL_OP_NORM, NULL, gradients[i]), width++;
+    for (int id = 0; id < model->graph->n; id++) {
+        sl_node *y = model->graph->nodes[id]->op == SL_OP_ACTIVATION ? b->copies[id] : NULL;
+        if (!y) continue;
+        sl_node *one = sl_constant(b->graph, (sl_shape){1, {1}}, 1);
+        sl_node *dy = sl_node1(SL_OP_BROADCAST, &(sl_shape_attr){.shape = y->shape}, one), *slope = NULL;
+        const bool wanted[2] = {true, false};
+        sl_node *dx[2] = {NULL};
+        if (dy) sl_rules(SL_OP_ACTIVATION)->vjp(y, &dy, wanted, dx);
+        slope = dx[0];
+        in[n++] = sl_node2(SL_OP_ACTIVATION_STATISTICS, NULL, y, slope);
+        width += 4;
+    }
+    sl_node *history = in[0] = scratch(b, "diagnosis", SL_FLOAT, (sl_shape){2, {pass->steps, width}});
+    in[1] = b->step;
+    if (history) pass->diagnosis = history->variable;
+    add_root(b, sl_node_new(b->graph, SL_OP_RECORD, NULL, n, in));
+}
+
 /* Gradients, packed into one block; clipping; the learning rate; the update; the counters. */
-static void append_update(builder *b, const sl_pass *pass)
+static void append_update(builder *b, sl_pass *pass)
 {
     sl_model *model = b->model;
     const sl_optimizer *o = &model->options.optimizer;
@@ -332,6 +376,7 @@ static void append_update(builder *b, const sl_pass *pass)
     if (!pack) return;
     pack->variable = model->gradients;
     sl_node_rename(pack, "gradients");
+    if (model->options.diagnose) diagnose(b, pass, gradients);
     sl_node *plateau = sl_variable_node(b->graph, model->plateau);
     const sl_schedule_attr schedule = schedule_attr(model, pass->steps, pass->epochs);
     sl_node *rate = sl_node2(SL_OP_SCHEDULE, &schedule, b->step, plateau);

@@ -13,6 +13,7 @@ typedef struct sl_pass {
     int epochs;             /* training: what the schedule was laid out for */
     int64_t steps;          /* of one epoch */
     sl_variable *history;   /* [steps, 3]: loss, correct, valid */
+    sl_variable *diagnosis; /* [steps, …]: see diagnose in model.c; NULL without */
     sl_variable *step;      /* [1] */
 } sl_pass;
 
