@@ -279,15 +279,18 @@ static void describe(running *r, sl_context *ctx)
     expect_no_error(test->name, ctx);
     if (test->frozen) loss = freeze(r, loss);
     if (!test->model) r->wrt[r->n++] = r->x;
+    if (test->loss && !test->labels) r->wrt[r->n++] = r->target;
     for (int id = 0; id < r->graph->n; id++) {
         sl_node *node = r->graph->nodes[id];
         if (node->op == SL_OP_VARIABLE && node->variable->kind == SL_VARIABLE_PARAMETER)
             r->wrt[r->n++] = node;
     }
     assert_true(r->n < MOST_NODES);
-    for (int i = 0; i < r->n; i++)
-        snprintf(r->names[i], sizeof r->names[i], r->wrt[i] == r->x ? ".dx" : ".d %s",
-                 sl_node_name(r->wrt[i]));
+    for (int i = 0; i < r->n; i++) {
+        const sl_node *node = r->wrt[i];
+        const char *format = node == r->x ? ".dx" : node == r->target ? ".dt" : ".d %s";
+        snprintf(r->names[i], sizeof r->names[i], format, sl_node_name(node));
+    }
     sl_gradients(loss, r->wrt, r->n, r->gradients);
     expect_no_error(test->name, ctx);
 }

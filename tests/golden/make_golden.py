@@ -117,9 +117,8 @@ class Case:
         return self.leaves[name]
 
     def finish(self, y, of_x=True):
-        """Stores y and the gradients of Σ y·dy, with dy = values("<case>.dy"); a scalar has dy = 1."""
-        y_count = y.numel()
-        dy = torch.tensor(values(self.name + ".dy", y_count)).reshape(y.shape) if y_count > 1 else torch.ones_like(y)
+        """Stores y and the gradients of Σ y·dy, with dy = values("<case>.dy"); for a loss, dy = 1."""
+        dy = torch.tensor(values(self.name + ".dy", y.numel())).reshape(y.shape) if y.dim() else torch.ones_like(y)
         (y * dy).sum().backward()
         self.file.put(self.name + ".y", y)
         if of_x:
@@ -280,7 +279,7 @@ ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "mish": F.mish,
-    "hard_sigmoid": F.hardsigmoid,
+    "hard_sigmoid": lambda x: F.relu6(x + 3) / 6,  # F.hardsigmoid's slope is the float 1/6 even in double precision
     "hard_swish": F.hardswish,
     "hard_tanh": F.hardtanh,
     "relu6": F.relu6,
@@ -356,8 +355,10 @@ def make_networks():
         if classes:
             t = labels(file, name, shape[0], classes)
         else:
-            t = torch.tensor(values(name + ".t", math.prod(shape))).reshape(shape)
+            t = torch.tensor(values(name + ".t", math.prod(shape)).reshape(shape), requires_grad=True)
         c.finish(f(c.x, t))
+        if not classes:
+            file.put(name + ".dt", t.grad)
 
     loss("mean squared error", (5, 3), F.mse_loss)
     loss("half squared error", (5, 3), lambda x, t: 0.5 * (x - t).square().sum() / len(x))

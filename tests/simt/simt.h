@@ -1,0 +1,45 @@
+/* The simulated device from the inside. It is one device with one memory, which works off every launch at once, under
+ * one lock: a kernel's threads are run one after another on the CPU.
+ *
+ *   SLOPE_SIMT_ORDER    order of blocks, and of threads between two barriers: forward (default), reverse, shuffled
+ *   SLOPE_SIMT_MEMORY   MiB of device memory; default 4096
+ *   SLOPE_SIMT_FAIL     what opening meets: driver (none), old (driver), device (none), architecture, busy, memory */
+#ifndef SL_SIMT_SIMT_H
+#define SL_SIMT_SIMT_H
+
+#include <cuda_runtime.h>
+
+#include <functional>
+#include <mutex>
+#include <string>
+
+/* block.cpp: runs a whole grid. False after simt_fail. */
+struct simt_grid {
+    const char *name;
+    const simt_kernel *kernel;
+    dim3 grid, block;
+    size_t shared;
+};
+bool simt_run_grid(const simt_grid &grid);
+bool simt_in_kernel();
+/* Leaves the kernel that runs, whichever thread calls. Does not return. */
+[[noreturn]] void simt_leave_kernel(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* memory.cpp */
+void *simt_memory_alloc(size_t bytes); /* nullptr: none left */
+bool simt_memory_free(void *memory);
+void simt_memory_usage(size_t *used, size_t *limit);
+bool simt_memory_holds(const void *address);           /* in the device's range of addresses */
+bool simt_memory_covers(const void *at, size_t bytes); /* inside one allocation that lives */
+void simt_memory_open();                               /* within: kernels and copies may touch it */
+void simt_memory_close();
+
+/* runtime.cpp */
+void simt_fail(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3))); /* sticky */
+cudaError_t simt_error();                                                                         /* the sticky one */
+std::recursive_mutex &simt_lock();
+/* Runs `work` now, or records it where the stream is being captured. */
+cudaError_t simt_submit(cudaStream_t stream, std::function<void()> work, int launches);
+/* A call that is no part of any stream: what capture forbids. */
+cudaError_t simt_unsafe_call();
+#endif
