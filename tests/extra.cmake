@@ -21,3 +21,9 @@ if(NOT SLOPE_SANITIZE AND CMAKE_GENERATOR STREQUAL "Ninja")
   set_tests_properties(test_install_${kind} PROPERTIES TIMEOUT 300)
   set_tests_properties(test_install_${other} PROPERTIES TIMEOUT 900 LABELS slow PROCESSORS 2)
 endif()
+
+# A made-up row of activations.def, in a copy of the table.
+if(NOT SLOPE_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  add_test(NAME test_new_row COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_new_row.sh ${CMAKE_SOURCE_DIR} ${CMOCKA_LIBRARY} ${CJSON_LIBRARY})
+  set_tests_properties(test_new_row PROPERTIES TIMEOUT 300 LABELS slow PROCESSORS 2)
+endif()

@@ -301,6 +301,38 @@ static void test_diagnosis(void **state)
     assert_true(prints[0] == prints[1]);
 }
 
+/* Running statistics move towards those of the batch; the variance is the unbiased one; padded samples do not count. */
+static void test_running_statistics(void **state)
+{
+    (void)state;
+    enum { N = 5, C = 3 };
+    float x[N * C], mean[C], var[C], y[N * 2];
+    const int32_t labels[N] = {0, 1, 1, 0, 1};
+    for (int i = 0; i < N * C; i++) x[i] = (float)(i * i % 11) - 3;
+    sl_context *ctx = sl_open(.device = SL_CPU);
+    sl_graph *g = sl_graph_new(ctx);
+    sl_node *h = sl_batch_norm(sl_input(g, "x", C), .momentum = 0.25f);
+    sl_model *m = sl_compile(sl_softmax_cross_entropy(sl_dense(h, .units = 2), sl_labels(g, "y")), .batch = 8);
+    sl_fit(m, sl_dataset_from_labels(ctx, x, labels, N, 1, 1, C, 2), .epochs = 1);
+    sl_model_get(m, "norm1.running_mean", mean, C);
+    sl_model_get(m, "norm1.running_var", var, C);
+    assert_ok(ctx);
+    for (int c = 0; c < C; c++) {
+        double sum = 0, square = 0;
+        for (int i = 0; i < N; i++) sum += (double)x[i * C + c];
+        for (int i = 0; i < N; i++) square += ((double)x[i * C + c] - sum / N) * ((double)x[i * C + c] - sum / N);
+        assert_near(mean[c], 0.25 * sum / N, 1e-6);
+        assert_near(var[c], 0.75 + 0.25 * square / (N - 1), 1e-5);
+    }
+    /* evaluation uses them: a sample's answer does not depend on the others */
+    float one[2];
+    sl_predict(m, x, N, y);
+    sl_predict(m, x + 2 * C, 1, one);
+    assert_ok(ctx);
+    assert_memory_equal(one, y + 4, sizeof one);
+    sl_close(ctx);
+}
+
 /* Zero weights: all hidden units stay alike, whatever is learned. */
 static void test_zero_initialisation(void **state)
 {
@@ -326,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_learns),     cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_padding),
         cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_resume),  cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_diagnosis),
+        cmocka_unit_test(test_running_statistics),
         cmocka_unit_test(test_divergence), cmocka_unit_test(test_zero_initialisation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
