@@ -1,5 +1,6 @@
-/* Backpropagation one can follow with a pencil: a 2–2–2 network of sigmoids, one sample, gradient descent with rate 0.5.
- * The gradients are nodes of the graph like any other, so every intermediate value can be read. */
+/* Backpropagation one can follow with a pencil: a 2–2–2 network of sigmoids, one sample, gradient descent
+ * with rate 0.5. The gradients are nodes of the graph like any other, so every intermediate value can be
+ * read. */
 #include <slope/slope.h>
 #include <stdio.h>
 
@@ -29,16 +30,19 @@ int main(void)
         sl_plan_run(plan);
         sl_plan_get_double(plan, error, &e, 1);
         sl_plan_get_double(plan, y, out, 2);
-        if (step < 2 || step == 10000) printf("step %5d  error %.12g  output %.10f %.10f\n", step, e, out[0], out[1]);
+        if (step < 2 || step == 10000)
+            printf("step %5d  error %.12g  output %.10f %.10f\n", step, e, out[0], out[1]);
         for (int k = 0; k < 2; k++) sl_plan_get_double(plan, next[k], weights[k], 4);
         for (int k = 0; k < 2 && step == 0; k++)
-            printf("  w%d..w%d after the first step: %.12f %.12f %.12f %.12f\n", 4 * k + 1, 4 * k + 4, weights[k][0],
-                   weights[k][2], weights[k][1], weights[k][3]);
+            printf("  w%d..w%d after the first step: %.12f %.12f %.12f %.12f\n", 4 * k + 1, 4 * k + 4,
+                   weights[k][0], weights[k][2], weights[k][1], weights[k][3]);
     }
 
     /* f = 1/(exp(-(w·x+b))+1) from its elementary nodes, and the adjoint of each of them. */
-    sl_node *one = sl_constant(g, sl_dims(1), 1), *v = sl_parameter(g, "w", sl_dims(1), .init = {SL_INIT_ZEROS, 0});
-    sl_node *b = sl_parameter(g, "b", sl_dims(1), .init = {SL_INIT_ZEROS, 0}), *h1 = sl_mul(v, one), *h2 = sl_add(h1, b);
+    sl_node *one = sl_constant(g, sl_dims(1), 1),
+            *v = sl_parameter(g, "w", sl_dims(1), .init = {SL_INIT_ZEROS, 0});
+    sl_node *b = sl_parameter(g, "b", sl_dims(1), .init = {SL_INIT_ZEROS, 0}), *h1 = sl_mul(v, one),
+            *h2 = sl_add(h1, b);
     sl_node *h3 = sl_neg(h2), *h4 = sl_exp(h3), *h5 = sl_scale(h4, 1, 1), *h6 = sl_reciprocal(h5);
     sl_node *wrt[] = {h5, h4, h3, h2, h1, v}, *adjoint[6];
     sl_gradients(h6, wrt, 6, adjoint);

@@ -28,8 +28,10 @@ int main(void)
     sl_fit(m, train, .epochs = 1, .validation = test, .progress = stderr);
     sl_report r = sl_evaluate(m, test);
     sl_save(m, "mnist_cnn.safetensors");
-    if (sl_error(ctx)) fprintf(stderr, "%s\n", sl_error(ctx));
-    else printf("accuracy %.2f %%\n", 100 * r.accuracy);
+    if (sl_error(ctx))
+        fprintf(stderr, "%s\n", sl_error(ctx));
+    else
+        printf("accuracy %.2f %%\n", 100 * r.accuracy);
     int failed = sl_error(ctx) != NULL;
     sl_close(ctx);
     return failed;

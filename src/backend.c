@@ -15,7 +15,8 @@ static bool open_on(sl_context *ctx, const sl_backend *backend)
 
 static sl_context *refuse(sl_context *ctx)
 {
-    /* Static, so that it can be returned when memory is short; it only ever holds the last failed open's text. */
+    /* Static, so that it can be returned when memory is short; it only ever holds the last failed open's
+     * text. */
     static _Thread_local sl_context failed;
     failed.code = ctx->code == SL_OK ? SL_MEMORY : ctx->code;
     failed.is_static = true;

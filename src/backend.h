@@ -57,14 +57,14 @@ static inline int64_t sl_valid_rows(const sl_call *call, int64_t rows)
 
 struct sl_kernel {
     sl_op op;
-    const char *name;                            /* "blocked": how, not what */
-    bool (*supports)(const sl_call *call);       /* NULL: every call */
-    size_t (*workspace)(const sl_call *call);    /* bytes; NULL: none */
+    const char *name;                         /* "blocked": how, not what */
+    bool (*supports)(const sl_call *call);    /* NULL: every call */
+    size_t (*workspace)(const sl_call *call); /* bytes; NULL: none */
     void (*run)(const sl_call *call);
 };
 
-/* What a back end offers. `kernels` is a NULL-ended list of families, each a list that ends with run == NULL; the
- * first kernel of an operation that supports a call is taken, so fast ones stand before the reference. */
+/* What a back end offers. `kernels` is a NULL-ended list of families, each a list that ends with run == NULL;
+ * the first kernel of an operation that supports a call is taken, so fast ones stand before the reference. */
 typedef struct sl_backend {
     const char *name;
     size_t real_size; /* of SL_FLOAT */
@@ -80,6 +80,9 @@ typedef struct sl_backend {
     /* Runs the calls in order. `handle` belongs to the plan: a back end may keep a captured graph there. */
     sl_status (*run)(sl_device *device, sl_context *ctx, const sl_call *calls, int n, void **handle);
     void (*release)(sl_device *device, void *handle);
+    /* Guarded placement: a tensor's life begins (its values are NaN) or ends (who reads it is to be caught).
+     * NULL: memory is the host's. */
+    void (*life)(sl_device *device, void *memory, size_t bytes, bool begins);
 } sl_backend;
 
 extern const sl_backend sl_backend_cpu, sl_backend_reference;

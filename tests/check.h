@@ -32,7 +32,9 @@ static inline void expect_error(sl_context *ctx, sl_status code, const char *wor
 {
     const char *text = sl_error(ctx);
     if (!text) fail_msg("expected an error about '%s', but there is none", words);
-    if (sl_error_code(ctx) != code) fail_msg("expected '%s', got '%s': %s", sl_status_text(code), sl_status_text(sl_error_code(ctx)), text);
+    if (sl_error_code(ctx) != code)
+        fail_msg("expected '%s', got '%s': %s", sl_status_text(code), sl_status_text(sl_error_code(ctx)),
+                 text);
     if (!strstr(text, words)) fail_msg("expected '%s' in: %s", words, text);
     sl_clear_error(ctx);
 }

@@ -1,4 +1,5 @@
-/* One call of an operation, built, run and differentiated on any device: what the generated tests are made of. */
+/* One call of an operation, built, run and differentiated on any device: what the generated tests are made
+ * of. */
 #ifndef SL_TESTS_OP_CASE_H
 #define SL_TESTS_OP_CASE_H
 
@@ -57,7 +58,9 @@ static inline double *case_values(const sl_sample_input *spec, int k, int64_t co
         case SL_SAMPLE_POSITIVE: values[i] = 1.1 + u; break;
         case SL_SAMPLE_CLASS: values[i] = floor((u + 1) / 2 * spec->limit); break;
         case SL_SAMPLE_DISTINCT: /* no two closer than 1/count, in scrambled order */
-            values[i] = 4 * ((double)sl_permute(7, (uint32_t)k, 0, (uint64_t)count, (uint64_t)i) + 0.5) / (double)count - 2;
+            values[i] = 4 * ((double)sl_permute(7, (uint32_t)k, 0, (uint64_t)count, (uint64_t)i) + 0.5) /
+                            (double)count -
+                        2;
             break;
         case SL_SAMPLE_STEP: values[i] = 0; break;
         default: values[i] = 2 * u; break;
@@ -93,8 +96,10 @@ static inline void case_set(op_run *run, const sl_node *node, const double *valu
     }
 }
 
-/* Builds the case and its gradients, plans them and sets the inputs. The first `valid` of CASE_BATCH samples count. */
-static inline op_run case_open(const op_case *c, const sl_open_options *device, const sl_plan_options *options, int valid)
+/* Builds the case and its gradients, plans them and sets the inputs. The first `valid` of CASE_BATCH samples
+ * count. */
+static inline op_run case_open(const op_case *c, const sl_open_options *device,
+                               const sl_plan_options *options, int valid)
 {
     op_run run = {.ctx = sl_open_with(device), .valid = valid};
     assert_null(sl_error(run.ctx));
@@ -130,7 +135,8 @@ static inline op_run case_open(const op_case *c, const sl_open_options *device, 
         if (c->in[k].domain != SL_SAMPLE_STEP) case_set(&run, run.in[k], run.values[k]);
     }
     if (run.weight) {
-        run.weights = case_values(&(sl_sample_input){.domain = SL_SAMPLE_ANY}, 99, case_count(&run, run.weight));
+        run.weights =
+            case_values(&(sl_sample_input){.domain = SL_SAMPLE_ANY}, 99, case_count(&run, run.weight));
         case_set(&run, run.weight, run.weights);
     }
     sl_plan_set_valid(run.plan, valid);
@@ -187,7 +193,8 @@ static inline double case_objective(op_run *run, const op_case *c)
 }
 
 /* Central difference of the objective when input k moves by h along direction d (NULL: element i alone). */
-static inline double case_difference(op_run *run, const op_case *c, int k, const double *d, int64_t i, double h)
+static inline double case_difference(op_run *run, const op_case *c, int k, const double *d, int64_t i,
+                                     double h)
 {
     const int64_t count = case_count(run, run->in[k]);
     double *moved = malloc((size_t)count * sizeof *moved), side[2];
@@ -202,8 +209,8 @@ static inline double case_difference(op_run *run, const op_case *c, int k, const
     return (side[0] - side[1]) / (2 * h);
 }
 
-/* Every gradient against central differences, in double. Elements one by one up to 400, then a sample of them and
- * random directions that move all at once. */
+/* Every gradient against central differences, in double. Elements one by one up to 400, then a sample of them
+ * and random directions that move all at once. */
 static inline void case_check_gradient(const op_case *c, int valid)
 {
     op_run run = case_open(c, &(sl_open_options){.device = SL_REFERENCE}, NULL, valid);
@@ -219,11 +226,12 @@ static inline void case_check_gradient(const op_case *c, int valid)
         double scale = 1;
         for (int64_t i = 0; i < count; i++) scale = fmax(scale, fabs(gradient[i]));
         const double h = 1e-5;
-        for (int64_t i = 0; i < count; i += count > 400 ? count / 150 : 1) {
+        for (int64_t i = 0; i<count; i += count> 400 ? count / 150 : 1) {
             const double seen = case_difference(&run, c, k, NULL, i, h);
             if (!(fabs(seen - gradient[i]) <= 2e-8 * scale))
-                fail_msg("%s: gradient of input %d, element %lld of %s: computed %.12g, central difference %.12g", c->name, k,
-                         (long long)i, sl_shape_print(run.in[k]->shape).text, gradient[i], seen);
+                fail_msg(
+                    "%s: gradient of input %d, element %lld of %s: computed %.12g, central difference %.12g",
+                    c->name, k, (long long)i, sl_shape_print(run.in[k]->shape).text, gradient[i], seen);
         }
         for (int r = 0; r < (count > 400 ? 8 : 0); r++) {
             const int64_t all = case_count(&run, run.in[k]);
@@ -232,7 +240,9 @@ static inline void case_check_gradient(const op_case *c, int valid)
             for (int64_t i = 0; i < count; i++) along += d[i] * gradient[i], size += fabs(d[i] * gradient[i]);
             const double seen = case_difference(&run, c, k, d, 0, h / 10);
             if (!(fabs(seen - along) <= 1e-6 * (1 + size)))
-                fail_msg("%s: gradient of input %d along a direction: computed %.12g, central difference %.12g", c->name, k, along, seen);
+                fail_msg(
+                    "%s: gradient of input %d along a direction: computed %.12g, central difference %.12g",
+                    c->name, k, along, seen);
             free(d);
         }
         free(gradient);
@@ -250,8 +260,10 @@ typedef struct case_result {
 static inline case_result case_collect(const op_case *c, const char *isa, const sl_open_options *device,
                                        const sl_plan_options *options, int valid)
 {
-    if (isa) setenv("SLOPE_ISA", isa, 1);
-    else unsetenv("SLOPE_ISA");
+    if (isa)
+        setenv("SLOPE_ISA", isa, 1);
+    else
+        unsetenv("SLOPE_ISA");
     op_run run = case_open(c, device, options, valid);
     case_run(&run, c);
     case_result result = {.n = run.n_roots};
@@ -276,13 +288,15 @@ static inline void case_same(const op_case *c, const char *what, const case_resu
         for (int64_t i = 0; i < a->count[r]; i++) {
             const double x = a->values[r][i], y = b->values[r][i];
             if (!(x == y && signbit(x) == signbit(y)) && !(isnan(x) && isnan(y)))
-                fail_msg("%s: %s: root %d, element %lld: %.9g and %.9g", c->name, what, r, (long long)i, x, y);
+                fail_msg("%s: %s: root %d, element %lld: %.9g and %.9g", c->name, what, r, (long long)i, x,
+                         y);
         }
 }
 
-/* float32 against float64: within `bound` of the largest value of the tensor; a single number may be a sum in which
- * terms of about 1 cancel. */
-static inline void case_close_to(const op_case *c, const case_result *single, const case_result *twice, double bound)
+/* float32 against float64: within `bound` of the largest value of the tensor; a single number may be a sum in
+ * which terms of about 1 cancel. */
+static inline void case_close_to(const op_case *c, const case_result *single, const case_result *twice,
+                                 double bound)
 {
     for (int r = 0; r < single->n; r++) {
         double scale = twice->count[r] == 1 ? 4 : 1e-3;
@@ -294,8 +308,8 @@ static inline void case_close_to(const op_case *c, const case_result *single, co
     }
 }
 
-/* The same bytes on every instruction set this machine has, for any number of threads, from fast and from reference
- * kernels, fused and unfused; and close to double precision. */
+/* The same bytes on every instruction set this machine has, for any number of threads, from fast and from
+ * reference kernels, fused and unfused; and close to double precision. */
 static inline void case_check_parity(const op_case *c, int valid)
 {
     const sl_open_options cpu = {.device = SL_CPU, .threads = 1};

@@ -1,5 +1,6 @@
-/* Generated from activations.def: each row as an operation, fixed, learned and learned per channel, alone and behind a
- * dense layer and a convolution: gradients in double, kernels against each other, fused against unfused. */
+/* Generated from activations.def: each row as an operation, fixed, learned and learned per channel, alone and
+ * behind a dense layer and a convolution: gradients in double, kernels against each other, fused against
+ * unfused. */
 #include "core/activation.h"
 #include "op_case.h"
 #include "slope/layers.h"
@@ -16,12 +17,17 @@ static void for_every_row(void (*check)(const op_case *c, int valid), bool gradi
         if (gradients && !slope_is_derivative(row)) continue;
         const sl_activation_attr attr = {row, info->parameter[0].value, info->parameter[1].value};
         const bool learnable = info->n_parameters > 0 && info->parameter[0].learnable;
-        const sl_sample_input x[2] = {{{3, {SL_BATCH, 3, 7}}, SL_SAMPLE_DISTINCT, 0}, {{2, {SL_BATCH, 70}}, SL_SAMPLE_DISTINCT, 0}};
+        const sl_sample_input x[2] = {{{3, {SL_BATCH, 3, 7}}, SL_SAMPLE_DISTINCT, 0},
+                                      {{2, {SL_BATCH, 70}}, SL_SAMPLE_DISTINCT, 0}};
         for (int i = 0; i < 2; i++)
             for (int learned = 0; learned < (learnable ? 3 : 1); learned++) {
                 char name[64];
-                snprintf(name, sizeof name, "%s, shape %d, %s", info->name, i, learned == 0 ? "fixed" : learned == 1 ? "learned" : "per channel");
-                const sl_sample_input in[2] = {x[i], {{1, {learned == 2 ? sl_shape_last(x[i].shape) : 1}}, SL_SAMPLE_POSITIVE, 0}};
+                snprintf(name, sizeof name, "%s, shape %d, %s", info->name, i,
+                         learned == 0   ? "fixed"
+                         : learned == 1 ? "learned"
+                                        : "per channel");
+                const sl_sample_input in[2] = {
+                    x[i], {{1, {learned == 2 ? sl_shape_last(x[i].shape) : 1}}, SL_SAMPLE_POSITIVE, 0}};
                 const op_case c = {SL_OP_ACTIVATION, &attr, learned ? 2 : 1, in, name};
                 check(&c, CASE_BATCH);
                 check(&c, CASE_BATCH - 1);
@@ -42,13 +48,15 @@ static void test_parity(void **state)
 }
 
 /* The loss and all gradients of a layer with this activation, as bytes. */
-static double *layer_results(int row, bool conv, sl_learn learn, const sl_plan_options *options, int threads, int *fusions, int64_t *n)
+static double *layer_results(int row, bool conv, sl_learn learn, const sl_plan_options *options, int threads,
+                             int *fusions, int64_t *n)
 {
     sl_context *ctx = sl_open(.device = SL_CPU, .seed = 3, .threads = threads);
     sl_graph *g = sl_graph_new(ctx);
     sl_node *x = sl_input(g, "x", 6, 5, 3);
     const sl_activation act = {.row = row, .learn = learn};
-    sl_node *y = conv ? sl_conv2d(x, .filters = 5, .kernel = 3, .activation = act) : sl_dense(x, .units = 11, .activation = act);
+    sl_node *y = conv ? sl_conv2d(x, .filters = 5, .kernel = 3, .activation = act)
+                      : sl_dense(x, .units = 11, .activation = act);
     sl_node *loss = sl_mean(sl_square(y)), *wrt[8], *roots[9];
     int count = 0;
     for (int id = 0; id < g->n; id++)
@@ -88,13 +96,18 @@ static void test_fused_equals_unfused(void **state)
             int fusions = 0, none = 0;
             int64_t n, m;
             double *fused = layer_results(row, kind % 2, learn, &(sl_plan_options){0}, 2, &fusions, &n);
-            double *plain = layer_results(row, kind % 2, learn, &(sl_plan_options){.no_fuse = true, .reference_kernels = true}, 1, &none, &m);
+            double *plain =
+                layer_results(row, kind % 2, learn,
+                              &(sl_plan_options){.no_fuse = true, .reference_kernels = true}, 1, &none, &m);
             assert_int_equal(none, 0);
-            if (fusions != 2) fail_msg("%s: %d fusions, expected product + bias + activation and slope + bias gradient", info->name, fusions);
+            if (fusions != 2)
+                fail_msg("%s: %d fusions, expected product + bias + activation and slope + bias gradient",
+                         info->name, fusions);
             assert_int_equal(n, m);
             for (int64_t i = 0; i < n; i++)
                 if (!(fused[i] == plain[i] && signbit(fused[i]) == signbit(plain[i])))
-                    fail_msg("%s (%s): element %lld: fused %.9g, unfused %.9g", info->name, kind % 2 ? "conv2d" : "dense", (long long)i, fused[i], plain[i]);
+                    fail_msg("%s (%s): element %lld: fused %.9g, unfused %.9g", info->name,
+                             kind % 2 ? "conv2d" : "dense", (long long)i, fused[i], plain[i]);
             free(fused);
             free(plain);
         }

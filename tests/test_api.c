@@ -1,4 +1,5 @@
-/* The public interface as a stranger uses it: mistakes get a sentence, nothing crashes, the first error stays. */
+/* The public interface as a stranger uses it: mistakes get a sentence, nothing crashes, the first error
+ * stays. */
 #include "check.h"
 
 #include <sys/stat.h>
@@ -82,7 +83,8 @@ static void test_shapes(void **state)
     REFUSED(sl_softmax_cross_entropy(image, sl_labels(g, "y")), "logits must be [n, classes]");
     REFUSED(sl_mean_squared_error(x, sl_input(g, "t", 6)), "outputs 'x' are n×7 but targets 't' are n×6");
     REFUSED(sl_activate(x, (sl_activation){.row = 999}), "999 is no row");
-    REFUSED(sl_activate(x, (sl_activation){.row = SL_RELU.row, .learn = SL_LEARN}), "relu has no parameter that can be learned");
+    REFUSED(sl_activate(x, (sl_activation){.row = SL_RELU.row, .learn = SL_LEARN}),
+            "relu has no parameter that can be learned");
     REFUSED(sl_input(g, "x", 2, 3, 4, 5), "at most 3 dimensions per sample");
     REFUSED(sl_input(g, "x", -2), "each at least 1");
     REFUSED(sl_gradient(x, x), "only a scalar has a gradient");
@@ -115,7 +117,8 @@ static void test_model_lines(void **state)
     REFUSED(LINE("leaky_relu(x)"), "is not a number");
     REFUSED(LINE("conv5-8 pool30"), "does not fit");
     REFUSED(LINE("flatten conv3-8"), "a convolution needs images");
-    sl_node *y = LINE("conv5-8p2s2~1e-5 bn(.01,1e-3) act res( conv3-16p1 act ) avgpool2 gap drop.25 leaky_relu(0.2) dense10~1e-4");
+    sl_node *y = LINE("conv5-8p2s2~1e-5 bn(.01,1e-3) act res( conv3-16p1 act ) avgpool2 gap drop.25 "
+                      "leaky_relu(0.2) dense10~1e-4");
     assert_ok(ctx);
     assert_int_equal(sl_node_shape(y).dim[1], 10);
     assert_int_equal(sl_node_shape(LINE("cnn")).dim[1], 10);
@@ -179,8 +182,12 @@ static void test_files(void **state)
     sl_context *ctx = sl_open(.device = SL_CPU);
     sl_graph *g = sl_graph_new(ctx);
     sl_node *x = sl_input(g, "image", 28, 28, 1);
-    sl_model *m = sl_compile(sl_softmax_cross_entropy(sl_model_line(x, "dense7 bn swish(0.5,learn) dense10", SL_RELU, (sl_init){0}), sl_labels(g, "label")), .batch = 4);
-    sl_model *called = sl_compile(sl_softmax_cross_entropy(sl_dense(x, .units = 10, .name = "out"), sl_labels(g, "label")), .batch = 4);
+    sl_model *m = sl_compile(sl_softmax_cross_entropy(sl_model_line(x, "dense7 bn swish(0.5,learn) dense10",
+                                                                    SL_RELU, (sl_init){0}),
+                                                      sl_labels(g, "label")),
+                             .batch = 4);
+    sl_model *called = sl_compile(
+        sl_softmax_cross_entropy(sl_dense(x, .units = 10, .name = "out"), sl_labels(g, "label")), .batch = 4);
     sl_dataset *digits = sl_digits(ctx, 1, SL_TRAIN, 30);
     sl_fit(m, digits, .epochs = 2);
     assert_int_equal(sl_save(m, path), SL_OK);
@@ -205,7 +212,10 @@ static void test_files(void **state)
     /* another seed cannot go on with this run */
     sl_context *other = sl_open(.device = SL_CPU, .seed = 8);
     sl_graph *h = sl_graph_new(other);
-    sl_model *n = sl_compile(sl_softmax_cross_entropy(sl_dense(sl_input(h, "image", 28, 28, 1), .units = 10, .name = "out"), sl_labels(h, "label")), .batch = 4);
+    sl_model *n = sl_compile(
+        sl_softmax_cross_entropy(sl_dense(sl_input(h, "image", 28, 28, 1), .units = 10, .name = "out"),
+                                 sl_labels(h, "label")),
+        .batch = 4);
     assert_int_not_equal(sl_restore(n, path, true), SL_OK);
     expect_error(other, SL_ARGUMENT, "seed 0, but this context has seed 8");
     sl_close(other);
@@ -223,15 +233,25 @@ static void test_activation_texts(void **state)
         assert_int_equal(a.row, row);
         assert_string_equal(sl_activation_print(a, text, sizeof text), sl_activation_name(row));
     }
-    const char *texts[] = {"leaky_relu(a=0.00100000005)", "swish(learn)", "swish(beta=1.5,learn)", "prelu(channel)", "prelu(fixed)", "elu(a=0)"};
+    const char *texts[] = {"leaky_relu(a=0.00100000005)",
+                           "swish(learn)",
+                           "swish(beta=1.5,learn)",
+                           "prelu(channel)",
+                           "prelu(fixed)",
+                           "elu(a=0)"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const sl_activation a = sl_activation_parse(ctx, texts[i]);
         assert_ok(ctx);
-        assert_string_equal(sl_activation_print(sl_activation_parse(ctx, sl_activation_print(a, text, sizeof text)), again, sizeof again), text);
+        assert_string_equal(
+            sl_activation_print(sl_activation_parse(ctx, sl_activation_print(a, text, sizeof text)), again,
+                                sizeof again),
+            text);
     }
     assert_near(sl_activation_value(sl_activation_parse(ctx, "leaky_relu(0.5)"), -2), -1, 1e-12);
     assert_near(sl_activation_slope(sl_activation_parse(ctx, "swish(beta=0)"), 3), 0.5, 1e-12);
-    const char *wrong[] = {"", "rely", "relu(", "relu()", "relu(1)", "leaky_relu(a=)", "leaky_relu(b=1)", "swish(1,2,3)", "elu(-1)", "sigmoid(learn)", "leaky_relu(nan)"};
+    const char *wrong[] = {"",        "rely",           "relu(",           "relu()",
+                           "relu(1)", "leaky_relu(a=)", "leaky_relu(b=1)", "swish(1,2,3)",
+                           "elu(-1)", "sigmoid(learn)", "leaky_relu(nan)"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         sl_activation_parse(ctx, wrong[i]);
         if (!sl_error(ctx)) fail_msg("'%s' was accepted", wrong[i]);
@@ -243,8 +263,12 @@ static void test_activation_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open),  cmocka_unit_test(test_null_is_quiet),   cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_model_lines), cmocka_unit_test(test_compile_and_fit), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_null_is_quiet),
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_model_lines),
+        cmocka_unit_test(test_compile_and_fit),
+        cmocka_unit_test(test_files),
         cmocka_unit_test(test_activation_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* Worked examples with known digits: the 2–2–2 network (its numbers recomputed in double; M. Mazur's "step by step
- * backpropagation example" states them to nine digits) and f = 1/(exp(-(w·x+b))+1) in elementary nodes. */
+/* Worked examples with known digits: the 2–2–2 network (its numbers recomputed in double; M. Mazur's "step by
+ * step backpropagation example" states them to nine digits) and f = 1/(exp(-(w·x+b))+1) in elementary nodes.
+ */
 #include "check.h"
 
 #include "graph/graph.h"
@@ -20,9 +21,10 @@ static sl_node *layer(sl_graph *g, sl_node *x, int k, enum biases biases, sl_nod
 {
     const double value = k == 0 ? .35 : .60;
     *w = sl_parameter(g, k == 0 ? "hidden" : "output", sl_dims(2, 2), .init = {SL_INIT_ZEROS, 0});
-    sl_node *b = biases == HELD ? sl_constant(g, sl_dims(1), value)
-                                : sl_parameter(g, k == 0 ? "b1" : "b2", ((sl_shape){1, {biases == SHARED ? 1 : 2}}),
-                                               .init = {SL_INIT_CONSTANT, (float)value});
+    sl_node *b = biases == HELD
+                     ? sl_constant(g, sl_dims(1), value)
+                     : sl_parameter(g, k == 0 ? "b1" : "b2", ((sl_shape){1, {biases == SHARED ? 1 : 2}}),
+                                    .init = {SL_INIT_CONSTANT, (float)value});
     return sl_activate(sl_bias(sl_matmul(x, *w, false, false), b), SL_SIGMOID);
 }
 
@@ -32,7 +34,8 @@ static void set(const sl_model *m, const char *name, const double *values, int64
     for (int i = 0; i < m->n_parameters; i++)
         if (strcmp(m->parameters[i]->name, name) == 0) {
             assert_int_equal(sl_shape_count(m->parameters[i]->shape), count);
-            assert_int_equal(sl_store_set(m->store, m->parameters[i]->variable, values, SL_FLOAT, sizeof(double)), SL_OK);
+            assert_int_equal(
+                sl_store_set(m->store, m->parameters[i]->variable, values, SL_FLOAT, sizeof(double)), SL_OK);
             return;
         }
     fail_msg("no parameter %s", name);
@@ -71,7 +74,8 @@ static void exact_data(network *n)
         const sl_variable *v = plan->order[i]->variable;
         if (!v || v->kind != SL_VARIABLE_DATA) continue;
         const double xs[2] = {.05, .10}, ts[2] = {.01, .99};
-        sl_to_device(n->ctx, sl_plan_variable(plan, v), SL_FLOAT, strcmp(v->name, "images") == 0 ? xs : ts, sizeof(double), 2);
+        sl_to_device(n->ctx, sl_plan_variable(plan, v), SL_FLOAT, strcmp(v->name, "images") == 0 ? xs : ts,
+                     sizeof(double), 2);
     }
 }
 
@@ -92,7 +96,8 @@ static void weights(const network *n, double *w)
 {
     for (int k = 0; k < 2; k++) {
         double m[4];
-        assert_int_equal(sl_store_get(n->model->store, n->model->parameters[k]->variable, m, sizeof(double)), SL_OK);
+        assert_int_equal(sl_store_get(n->model->store, n->model->parameters[k]->variable, m, sizeof(double)),
+                         SL_OK);
         w[4 * k] = m[0], w[4 * k + 1] = m[2], w[4 * k + 2] = m[1], w[4 * k + 3] = m[3];
     }
 }
@@ -122,7 +127,9 @@ static void test_errors(void **state)
     const struct {
         enum biases biases;
         double after_one, after_many;
-    } rows[] = {{HELD, 0.291027773694, 3.510187783e-05}, {OWN, 0.280471446791, 2.447562236e-06}, {SHARED, 0.285750886699, 4.355321066e-06}};
+    } rows[] = {{HELD, 0.291027773694, 3.510187783e-05},
+                {OWN, 0.280471446791, 2.447562236e-06},
+                {SHARED, 0.285750886699, 4.355321066e-06}};
     for (int i = 0; i < 3; i++) {
         network n = open_network(SL_REFERENCE, rows[i].biases);
         assert_near(error_after(&n, 1), rows[i].after_one, 1e-9);
@@ -161,7 +168,8 @@ static void test_reverse_mode_node_by_node(void **state)
         sl_node *x = sl_parameter(g, "x", sl_dims(1), .init = {SL_INIT_CONSTANT, 1});
         sl_node *w = sl_parameter(g, "w", sl_dims(1), .init = {SL_INIT_ZEROS, 0});
         sl_node *b = sl_parameter(g, "b", sl_dims(1), .init = {SL_INIT_ZEROS, 0});
-        sl_node *h1 = sl_mul(w, x), *h2 = sl_add(h1, b), *h3 = sl_neg(h2), *h4 = sl_exp(h3), *h5 = sl_scale(h4, 1, 1);
+        sl_node *h1 = sl_mul(w, x), *h2 = sl_add(h1, b), *h3 = sl_neg(h2), *h4 = sl_exp(h3),
+                *h5 = sl_scale(h4, 1, 1);
         sl_node *h6 = sl_reciprocal(h5), *wrt[] = {h5, h4, h3, h2, h1, w}, *out[13];
         assert_int_equal(sl_gradients(h6, wrt, 6, out), SL_OK);
         sl_node *values[] = {h1, h2, h3, h4, h5, h6};

@@ -202,6 +202,8 @@ static void test_clipping(void **state)
         compare_trajectory("clip norm adam", "", &settings[s], &adam);
         const trajectory value = train(&settings[s], sgd, 0, 0, 0.05f);
         compare_trajectory("clip value", "", &settings[s], &value);
+        const trajectory both = train(&settings[s], sgd, 0.1f, 0, 0.05f);
+        compare_trajectory("clip value", " l2", &settings[s], &both);
     }
     close_file();
 }

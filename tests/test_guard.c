@@ -40,8 +40,10 @@ static void reads_the_dead(const sl_call *call)
 {
     static const float *first;
     good_exp(call, sl_shape_count(call->out[0].shape));
-    if (first) sink = first[0];
-    else first = call->in[0].data;
+    if (first)
+        sink = first[0];
+    else
+        first = call->in[0].data;
 }
 
 static const sl_kernel *planted;
@@ -50,7 +52,8 @@ static const sl_kernel *const *with_planted(sl_device *device)
     static const sl_kernel *all[64];
     int n = 0;
     all[n++] = planted;
-    for (const sl_kernel *const *family = sl_backend_cpu.kernels(device); *family && n < 63; family++) all[n++] = *family;
+    for (const sl_kernel *const *family = sl_backend_cpu.kernels(device); *family && n < 63; family++)
+        all[n++] = *family;
     all[n] = NULL;
     return all;
 }
@@ -64,7 +67,8 @@ static sl_status run_with(void (*kernel)(const sl_call *call), bool guarded, boo
     backend.kernels = with_planted;
     ctx->backend = &backend;
     sl_graph *g = sl_graph_new(ctx);
-    sl_node *x = sl_input(g, "x", 7), *a = sl_scale(x, 2, 0), *b = sl_exp(a), *c = sl_exp(sl_scale(b, 0.1, 0)), *y = sl_square(c);
+    sl_node *x = sl_input(g, "x", 7), *a = sl_scale(x, 2, 0), *b = sl_exp(a),
+            *c = sl_exp(sl_scale(b, 0.1, 0)), *y = sl_square(c);
     if (guarded) setenv("SLOPE_GUARD", "1", 1);
     sl_plan *plan = sl_plan_new(&y, 1, &(sl_plan_options){.batch = 1, .checked = checked});
     unsetenv("SLOPE_GUARD");

@@ -1,4 +1,5 @@
-/* Initialisers: moments, bounds, orthogonality, the default by activation, and depth made visible without training. */
+/* Initialisers: moments, bounds, orthogonality, the default by activation, and depth made visible without
+ * training. */
 #include "check.h"
 
 #include "graph/graph.h"
@@ -8,12 +9,14 @@ static float *draw(sl_context *ctx, const char *init, sl_activation act, int in,
 {
     sl_graph *g = sl_graph_new(ctx);
     sl_node *x = sl_input(g, "x", in);
-    sl_node *y = sl_dense(x, .units = out, .activation = act, .init = init ? sl_init_parse(ctx, init) : (sl_init){0}, .name = "d");
+    sl_node *y = sl_dense(x, .units = out, .activation = act,
+                          .init = init ? sl_init_parse(ctx, init) : (sl_init){0}, .name = "d");
     sl_plan *plan = sl_plan_new(&y, 1, NULL);
     assert_ok(ctx);
     float *w = calloc((size_t)in * (size_t)out, sizeof *w);
     for (int id = 0; id < g->n; id++)
-        if (strcmp(g->nodes[id]->name, "d.weight") == 0) sl_plan_get(plan, g->nodes[id], w, (int64_t)in * out);
+        if (strcmp(g->nodes[id]->name, "d.weight") == 0)
+            sl_plan_get(plan, g->nodes[id], w, (int64_t)in * out);
     assert_ok(ctx);
     sl_plan_free(plan);
     return w;
@@ -70,8 +73,11 @@ static void test_moments(void **state)
         const moments m = moments_of(w, IN * OUT);
         assert_near(m.mean, 0, 5 * rows[i].deviation / sqrt(IN * OUT));
         assert_near(m.deviation, rows[i].deviation, 0.012 * rows[i].deviation);
-        if (rows[i].bound > 0) assert_true(m.high <= rows[i].bound * 1.000001 && m.low >= -rows[i].bound * 1.000001 && m.high > 0.99 * rows[i].bound);
-        else assert_true(m.high > 3.5 * rows[i].deviation);
+        if (rows[i].bound > 0)
+            assert_true(m.high <= rows[i].bound * 1.000001 && m.low >= -rows[i].bound * 1.000001 &&
+                        m.high > 0.99 * rows[i].bound);
+        else
+            assert_true(m.high > 3.5 * rows[i].deviation);
         free(w);
     }
     float *w = draw(ctx, "constant(0.25)", SL_RELU, 3, 3);
@@ -95,7 +101,8 @@ static void test_orthogonal(void **state)
             for (int b = 0; b <= a; b++) {
                 double dot = 0;
                 for (int k = 0; k < (in < out ? out : in); k++)
-                    dot += in < out ? (double)w[a * out + k] * w[b * out + k] : (double)w[k * out + a] * w[k * out + b];
+                    dot += in < out ? (double)w[a * out + k] * w[b * out + k]
+                                    : (double)w[k * out + a] * w[k * out + b];
                 assert_near(dot, a == b ? 2 : 0, 2e-6);
             }
         free(w);
@@ -116,7 +123,8 @@ static void test_names(void **state)
     sl_close(ctx);
 }
 
-/* Through 30 dense ReLU layers He's variance keeps the size of the values; with variance 1/n it falls by 2⁻³⁰. */
+/* Through 30 dense ReLU layers He's variance keeps the size of the values; with variance 1/n it falls by
+ * 2⁻³⁰. */
 static void test_depth(void **state)
 {
     (void)state;
@@ -127,7 +135,8 @@ static void test_depth(void **state)
         sl_graph *g = sl_graph_new(ctx);
         sl_node *x = sl_input(g, "x", WIDTH), *h = x;
         for (int i = 0; i < DEPTH; i++)
-            h = sl_dense(h, .units = WIDTH, .activation = SL_RELU, .no_bias = true, .init = sl_init_parse(ctx, k ? "lecun" : "he"));
+            h = sl_dense(h, .units = WIDTH, .activation = SL_RELU, .no_bias = true,
+                         .init = sl_init_parse(ctx, k ? "lecun" : "he"));
         sl_node *roots[] = {sl_mean(sl_square(x)), sl_mean(sl_square(h))};
         sl_plan *plan = sl_plan_new(roots, 2, &(sl_plan_options){.batch = BATCH});
         static float values[BATCH * WIDTH];
@@ -142,7 +151,8 @@ static void test_depth(void **state)
         sl_close(ctx);
     }
     assert_true(ratio[0] > 0.2 && ratio[0] < 5);
-    assert_near(ratio[1] / ratio[0] * pow(2, DEPTH), 1, 1e-3); /* the same numbers, each layer scaled by 1/√2 */
+    assert_near(ratio[1] / ratio[0] * pow(2, DEPTH), 1,
+                1e-3); /* the same numbers, each layer scaled by 1/√2 */
 }
 
 int main(void)

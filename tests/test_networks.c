@@ -1,4 +1,5 @@
-/* Whole networks: every parameter's gradient against central differences in double, nodes used twice included. */
+/* Whole networks: every parameter's gradient against central differences in double, nodes used twice
+ * included. */
 #include "check.h"
 
 #include "graph/graph.h"
@@ -18,7 +19,8 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
     sl_node *wrt[MAX_PARAMETERS], *outputs[MAX_PARAMETERS + 1];
     int n = 0;
     for (int id = 0; id < g->n; id++)
-        if (g->nodes[id]->variable && g->nodes[id]->variable->kind == SL_VARIABLE_PARAMETER) wrt[n++] = g->nodes[id];
+        if (g->nodes[id]->variable && g->nodes[id]->variable->kind == SL_VARIABLE_PARAMETER)
+            wrt[n++] = g->nodes[id];
     assert_ok(ctx);
     assert_int_equal(sl_gradients(loss, wrt, n, outputs + 1), SL_OK);
     outputs[0] = loss;
@@ -52,7 +54,8 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
             w[i] = before;
             const double seen = (side[0] - side[1]) / (2 * h);
             if (!(fabs(seen - d[i]) <= 3e-7 * scale + 1e-9))
-                fail_msg("%s, element %lld: computed %.12g, central difference %.12g", wrt[p]->name, (long long)i, d[i], seen);
+                fail_msg("%s, element %lld: computed %.12g, central difference %.12g", wrt[p]->name,
+                         (long long)i, d[i], seen);
         }
         sl_plan_set_double(plan, wrt[p], w, count);
         free(w);
@@ -76,9 +79,13 @@ static void test_lines(void **state)
     (void)state;
     check_line("mlp", SL_TANH, 9, 7, 1, 60);
     check_line("lenet", SL_SWISH, 20, 17, 2, 40);
-    check_line("conv3-5 bn act conv3-4 bn act pool2 drop.25 dense11 bn act drop.5 dense10", SL_SIGMOID, 12, 11, 1, 40);
-    check_line("conv3-6p1s2d2 mish avgpool2 res( conv3-6p1 gelu bn conv1-6 ) res( conv3-9p1s2 ) gap prelu(channel) dense10", SL_ELU, 15, 14, 3, 40);
-    check_line("dense8 swish(learn) res( dense8 act res( dense8 softplus ) ) dense3", SL_SOFTSIGN, 1, 1, 13, 100);
+    check_line("conv3-5 bn act conv3-4 bn act pool2 drop.25 dense11 bn act drop.5 dense10", SL_SIGMOID, 12,
+               11, 1, 40);
+    check_line("conv3-6p1s2d2 mish avgpool2 res( conv3-6p1 gelu bn conv1-6 ) res( conv3-9p1s2 ) gap "
+               "prelu(channel) dense10",
+               SL_ELU, 15, 14, 3, 40);
+    check_line("dense8 swish(learn) res( dense8 act res( dense8 softplus ) ) dense3", SL_SOFTSIGN, 1, 1, 13,
+               100);
 }
 
 /* One node feeding many: its adjoint is the sum over all of them. */
@@ -103,7 +110,9 @@ static void test_losses(void **state)
         sl_context *ctx = sl_open(.device = SL_REFERENCE, .seed = 6);
         sl_graph *g = sl_graph_new(ctx);
         sl_node *x = sl_input(g, "x", 5);
-        sl_node *y = sl_dense(sl_dense(x, .units = 7, .activation = SL_GELU), .units = 5, .shared_bias = true), *loss = NULL;
+        sl_node *y =
+                    sl_dense(sl_dense(x, .units = 7, .activation = SL_GELU), .units = 5, .shared_bias = true),
+                *loss = NULL;
         if (kind == 0) loss = sl_mean_squared_error(y, x);
         if (kind == 1) loss = sl_half_squared_error(y, x);
         if (kind == 2) loss = sl_binary_cross_entropy(y, x);

@@ -1,5 +1,5 @@
-/* Generated from ops.def and the sample cases of src/ops: every operation's gradient against central differences in
- * double, and its kernels against each other. */
+/* Generated from ops.def and the sample cases of src/ops: every operation's gradient against central
+ * differences in double, and its kernels against each other. */
 #include "op_case.h"
 
 static void for_every_sample(void (*check)(const op_case *c, int valid))

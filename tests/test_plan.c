@@ -17,13 +17,16 @@ static network build(const sl_open_options *options)
     sl_graph *g = sl_graph_new(n.ctx);
     n.x = sl_input(g, "image", 14, 14, 1);
     n.labels = sl_labels(g, "label");
-    sl_node *h = sl_model_line(n.x, "conv3-4 bn act res( conv3-4p1 swish conv3-4p1 ) pool2 drop.25 dense9 prelu dense10", SL_TANH, (sl_init){0});
+    sl_node *h = sl_model_line(
+        n.x, "conv3-4 bn act res( conv3-4p1 swish conv3-4p1 ) pool2 drop.25 dense9 prelu dense10", SL_TANH,
+        (sl_init){0});
     n.loss = sl_softmax_cross_entropy(h, n.labels);
     assert_ok(n.ctx);
     sl_node *wrt[24];
     int count = 0;
     for (int id = 0; id < g->n; id++)
-        if (g->nodes[id]->variable && g->nodes[id]->variable->kind == SL_VARIABLE_PARAMETER) wrt[count++] = g->nodes[id];
+        if (g->nodes[id]->variable && g->nodes[id]->variable->kind == SL_VARIABLE_PARAMETER)
+            wrt[count++] = g->nodes[id];
     assert_int_equal(sl_gradients(n.loss, wrt, count, n.outputs + 1), SL_OK);
     n.outputs[0] = n.loss;
     n.n = count + 1;
@@ -87,8 +90,8 @@ static void test_placement(void **state)
     sl_close(n.ctx);
 }
 
-/* Guarded (every tensor by itself, NaN until written), unfused, with reference kernels: the same bytes; and the same
- * again in a second run of the same plan. */
+/* Guarded (every tensor by itself, NaN until written), unfused, with reference kernels: the same bytes; and
+ * the same again in a second run of the same plan. */
 static void test_same_bytes(void **state)
 {
     (void)state;
@@ -97,7 +100,8 @@ static void test_same_bytes(void **state)
     sl_plan *plan = plan_of(&n, (sl_plan_options){0});
     const size_t count = (size_t)results(&n, plan, base);
     assert_true(sl_plan_describe(plan).fusions >= 4);
-    const sl_plan_options options[] = {{0}, {.no_fuse = true}, {.reference_kernels = true}, {.checked = true}};
+    const sl_plan_options options[] = {
+        {0}, {.no_fuse = true}, {.reference_kernels = true}, {.checked = true}};
     for (int guarded = 0; guarded < 2; guarded++)
         for (int i = 0; i < 4; i++) {
             if (guarded) setenv("SLOPE_GUARD", "1", 1);
@@ -139,8 +143,13 @@ static void test_report(void **state)
     sl_plan_print(plan, to);
     sl_graph_print(n.loss->graph, to);
     fclose(to);
-    const char *wanted[] = {"conv2d_bias_activation/", "6×12×12×4", "fused: product + bias + activation at", "fused: slope + bias gradient at",
-                            "arena", "batch_norm", "softmax_cross_entropy"};
+    const char *wanted[] = {"conv2d_bias_activation/",
+                            "6×12×12×4",
+                            "fused: product + bias + activation at",
+                            "fused: slope + bias gradient at",
+                            "arena",
+                            "batch_norm",
+                            "softmax_cross_entropy"};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (!strstr(text, wanted[i])) fail_msg("'%s' is not in the report:\n%s", wanted[i], text);
     free(text);
@@ -176,8 +185,11 @@ static void test_missing_kernel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_placement),    cmocka_unit_test(test_same_bytes),     cmocka_unit_test(test_checked_names_the_node),
-        cmocka_unit_test(test_report),       cmocka_unit_test(test_missing_kernel),
+        cmocka_unit_test(test_placement),
+        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_checked_names_the_node),
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_missing_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,12 +67,17 @@ static uint64_t train(const setup *s, int epochs)
     return print;
 }
 
-static const char *everything = "conv3-4 bn act conv3-5s2p1 swish(learn) pool2 drop.25 dense17 bn prelu(channel) dense10";
+static const char *everything =
+    "conv3-4 bn act conv3-5s2p1 swish(learn) pool2 drop.25 dense17 bn prelu(channel) dense10";
 
 static void test_learns(void **state)
 {
     (void)state;
-    const setup s = {.line = "mlp", .activation = SL_RELU, .optimizer = sl_adam(.rate = 1e-3f), .batch = 64, .count = 3000};
+    const setup s = {.line = "mlp",
+                     .activation = SL_RELU,
+                     .optimizer = sl_adam(.rate = 1e-3f),
+                     .batch = 64,
+                     .count = 3000};
     sl_context *ctx;
     sl_dataset *data;
     sl_model *m = make(&s, &ctx, &data);
@@ -103,7 +108,13 @@ static void test_learns(void **state)
 static void test_same_bytes(void **state)
 {
     (void)state;
-    setup s = {.line = everything, .activation = SL_TANH, .optimizer = sl_adam(.rate = 1e-2f, .weight_decay = 1e-3f), .clip_norm = 1, .batch = 9, .count = 60, .threads = 1};
+    setup s = {.line = everything,
+               .activation = SL_TANH,
+               .optimizer = sl_adam(.rate = 1e-2f, .weight_decay = 1e-3f),
+               .clip_norm = 1,
+               .batch = 9,
+               .count = 60,
+               .threads = 1};
     const uint64_t base = train(&s, 2);
     assert_true(base == train(&s, 2));
     s.threads = 2;
@@ -129,7 +140,12 @@ static void test_padding(void **state)
     (void)state;
     const int counts[] = {1, 2, 96};
     for (int i = 0; i < 3; i++) {
-        setup s = {.line = everything, .activation = SL_SWISH, .optimizer = sl_momentum(.rate = 0.01f), .clip_norm = 1, .count = counts[i], .threads = 2};
+        setup s = {.line = everything,
+                   .activation = SL_SWISH,
+                   .optimizer = sl_momentum(.rate = 0.01f),
+                   .clip_norm = 1,
+                   .count = counts[i],
+                   .threads = 2};
         /* dropout's mask depends on the element, not on the batch; the order on the data set alone */
         s.batch = counts[i];
         const uint64_t exact = train(&s, 3);
@@ -141,7 +157,13 @@ static void test_padding(void **state)
 static void test_no_allocation(void **state)
 {
     (void)state;
-    const setup s = {.line = everything, .activation = SL_RELU, .optimizer = sl_adam(.rate = 1e-3f), .clip_norm = 1, .batch = 16, .count = 64, .threads = 2};
+    const setup s = {.line = everything,
+                     .activation = SL_RELU,
+                     .optimizer = sl_adam(.rate = 1e-3f),
+                     .clip_norm = 1,
+                     .batch = 16,
+                     .count = 64,
+                     .threads = 2};
     sl_context *ctx;
     sl_dataset *data;
     sl_model *m = make(&s, &ctx, &data);
@@ -181,7 +203,12 @@ static void test_resume(void **state)
 {
     (void)state;
     const char *whole_file = "test_training_whole.safetensors", *part_file = "test_training_part.safetensors";
-    const setup s = {.line = everything, .activation = SL_ELU, .clip_norm = 1, .batch = 8, .count = 44, .threads = 2,
+    const setup s = {.line = everything,
+                     .activation = SL_ELU,
+                     .clip_norm = 1,
+                     .batch = 8,
+                     .count = 44,
+                     .threads = 2,
                      .optimizer = sl_adam(.rate = 1e-2f, .schedule = {.kind = SL_ONE_CYCLE})};
     enum { EPOCHS = 4, STEPS = 6 };
     sl_context *ctx;
@@ -229,7 +256,10 @@ static void interrupt_after(void *data, const sl_epoch *epoch)
 static void test_interrupt(void **state)
 {
     (void)state;
-    const setup s = {.line = "dense12 tanh dense10", .optimizer = sl_momentum(.rate = 0.5f, .schedule = {.kind = SL_PLATEAU, .patience = 1}), .batch = 8, .count = 44};
+    const setup s = {.line = "dense12 tanh dense10",
+                     .optimizer = sl_momentum(.rate = 0.5f, .schedule = {.kind = SL_PLATEAU, .patience = 1}),
+                     .batch = 8,
+                     .count = 44};
     sl_context *ctx;
     sl_dataset *data;
     sl_model *m = make(&s, &ctx, &data);
@@ -238,7 +268,8 @@ static void test_interrupt(void **state)
     assert_false(sl_model_interrupted(m));
     sl_close(ctx);
     m = make(&s, &ctx, &data);
-    sl_fit(m, data, .epochs = 8, .validation = data, .on_epoch = interrupt_after, .data = ctx, .checkpoint = "test_training_stop.safetensors");
+    sl_fit(m, data, .epochs = 8, .validation = data, .on_epoch = interrupt_after, .data = ctx,
+           .checkpoint = "test_training_stop.safetensors");
     assert_ok(ctx);
     assert_true(sl_model_interrupted(m));
     assert_int_equal(sl_model_step(m), 12);
@@ -256,7 +287,8 @@ static void test_interrupt(void **state)
 static void test_divergence(void **state)
 {
     (void)state;
-    const setup s = {.line = "dense32 relu dense10", .optimizer = sl_sgd(.rate = 1e30f), .batch = 16, .count = 64};
+    const setup s = {
+        .line = "dense32 relu dense10", .optimizer = sl_sgd(.rate = 1e30f), .batch = 16, .count = 64};
     sl_context *ctx;
     sl_dataset *data;
     sl_model *m = make(&s, &ctx, &data);
@@ -274,9 +306,12 @@ static void test_diagnosis(void **state)
     for (int watched = 0; watched < 2; watched++) {
         sl_context *ctx = sl_open(.device = SL_CPU, .seed = 4);
         sl_graph *g = sl_graph_new(ctx);
-        sl_node *y = sl_model_line(sl_input(g, "image", 28, 28, 1), "dense20 tanh dense30 relu dense10", SL_TANH, (sl_init){0});
-        sl_model *m = sl_compile(sl_softmax_cross_entropy(y, sl_labels(g, "label")), .batch = 32, .optimizer = sl_sgd(.rate = SL_ZERO), .diagnose = watched);
-        /* a strongly negative bias kills 10 of the 30 ReLU units; a strongly positive one saturates half of the tanh units */
+        sl_node *y = sl_model_line(sl_input(g, "image", 28, 28, 1), "dense20 tanh dense30 relu dense10",
+                                   SL_TANH, (sl_init){0});
+        sl_model *m = sl_compile(sl_softmax_cross_entropy(y, sl_labels(g, "label")), .batch = 32,
+                                 .optimizer = sl_sgd(.rate = SL_ZERO), .diagnose = watched);
+        /* a strongly negative bias kills 10 of the 30 ReLU units; a strongly positive one saturates half of
+         * the tanh units */
         float b1[20] = {0}, b2[30] = {0};
         for (int i = 0; i < 10; i++) b1[i] = 20, b2[i] = -100;
         sl_model_set(m, "dense1.bias", b1, 20);
@@ -289,7 +324,8 @@ static void test_diagnosis(void **state)
         while (n < 6 && sl_model_diagnosis(m, n, &d[n])) n++;
         assert_int_equal(n, watched ? 5 : 0); /* three weights, two activations */
         if (!watched) continue;
-        for (int i = 0; i < 3; i++) assert_true(!d[i].is_activation && d[i].gradient_norm > 0 && isfinite(d[i].gradient_norm));
+        for (int i = 0; i < 3; i++)
+            assert_true(!d[i].is_activation && d[i].gradient_norm > 0 && isfinite(d[i].gradient_norm));
         assert_string_equal(d[0].name, "dense1.weight");
         assert_true(d[3].is_activation && d[4].is_activation);
         assert_true(d[3].active > 0.4 && d[3].active < 0.51); /* tanh: the saturated half does not pass */
@@ -301,7 +337,8 @@ static void test_diagnosis(void **state)
     assert_true(prints[0] == prints[1]);
 }
 
-/* Running statistics move towards those of the batch; the variance is the unbiased one; padded samples do not count. */
+/* Running statistics move towards those of the batch; the variance is the unbiased one; padded samples do not
+ * count. */
 static void test_running_statistics(void **state)
 {
     (void)state;
@@ -312,7 +349,8 @@ static void test_running_statistics(void **state)
     sl_context *ctx = sl_open(.device = SL_CPU);
     sl_graph *g = sl_graph_new(ctx);
     sl_node *h = sl_batch_norm(sl_input(g, "x", C), .momentum = 0.25f);
-    sl_model *m = sl_compile(sl_softmax_cross_entropy(sl_dense(h, .units = 2), sl_labels(g, "y")), .batch = 8);
+    sl_model *m =
+        sl_compile(sl_softmax_cross_entropy(sl_dense(h, .units = 2), sl_labels(g, "y")), .batch = 8);
     sl_fit(m, sl_dataset_from_labels(ctx, x, labels, N, 1, 1, C, 2), .epochs = 1);
     sl_model_get(m, "norm1.running_mean", mean, C);
     sl_model_get(m, "norm1.running_var", var, C);
@@ -320,7 +358,8 @@ static void test_running_statistics(void **state)
     for (int c = 0; c < C; c++) {
         double sum = 0, square = 0;
         for (int i = 0; i < N; i++) sum += (double)x[i * C + c];
-        for (int i = 0; i < N; i++) square += ((double)x[i * C + c] - sum / N) * ((double)x[i * C + c] - sum / N);
+        for (int i = 0; i < N; i++)
+            square += ((double)x[i * C + c] - sum / N) * ((double)x[i * C + c] - sum / N);
         assert_near(mean[c], 0.25 * sum / N, 1e-6);
         assert_near(var[c], 0.75 + 0.25 * square / (N - 1), 1e-5);
     }
@@ -339,8 +378,10 @@ static void test_zero_initialisation(void **state)
     (void)state;
     sl_context *ctx = sl_open(.device = SL_CPU);
     sl_graph *g = sl_graph_new(ctx);
-    sl_node *y = sl_model_line(sl_input(g, "image", 28, 28, 1), "dense6 tanh dense10", SL_TANH, sl_init_parse(ctx, "zeros"));
-    sl_model *m = sl_compile(sl_softmax_cross_entropy(y, sl_labels(g, "label")), .batch = 20, .optimizer = sl_adam(.rate = 0.01f));
+    sl_node *y = sl_model_line(sl_input(g, "image", 28, 28, 1), "dense6 tanh dense10", SL_TANH,
+                               sl_init_parse(ctx, "zeros"));
+    sl_model *m = sl_compile(sl_softmax_cross_entropy(y, sl_labels(g, "label")), .batch = 20,
+                             .optimizer = sl_adam(.rate = 0.01f));
     sl_fit(m, sl_digits(ctx, 1, SL_TRAIN, 200), .epochs = 3);
     assert_ok(ctx);
     static float w[784 * 6], v[60];
@@ -355,10 +396,10 @@ static void test_zero_initialisation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),     cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_padding),
-        cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_resume),  cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_diagnosis),
-        cmocka_unit_test(test_running_statistics),
+        cmocka_unit_test(test_learns),     cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_padding),    cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_resume),     cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_diagnosis),  cmocka_unit_test(test_running_statistics),
         cmocka_unit_test(test_divergence), cmocka_unit_test(test_zero_initialisation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

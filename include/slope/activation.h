@@ -1,4 +1,5 @@
-/* Activations as values: SL_RELU, SL_SWISH, … one constant for each row of activations.def, with its parameters. */
+/* Activations as values: SL_RELU, SL_SWISH, … one constant for each row of activations.def, with its
+ * parameters. */
 #ifndef SLOPE_ACTIVATION_H
 #define SLOPE_ACTIVATION_H
 
@@ -9,7 +10,7 @@ extern "C" {
 #endif
 
 typedef enum sl_learn {
-    SL_LEARN_DEFAULT,     /* as the row says: prelu learns, the others do not */
+    SL_LEARN_DEFAULT, /* as the row says: prelu learns, the others do not */
     SL_FIXED,
     SL_LEARN,             /* one parameter for the layer */
     SL_LEARN_PER_CHANNEL, /* one for each channel or unit */
@@ -39,8 +40,8 @@ enum {
 #    pragma GCC diagnostic pop
 #endif
 
-/* From text: "relu", "leaky_relu(0.001)", "swish(learn)", "prelu(0.25, channel)". On an unknown name or a wrong
- * parameter the context gets an error that names what exists, and the identity is returned. */
+/* From text: "relu", "leaky_relu(0.001)", "swish(learn)", "prelu(0.25, channel)". On an unknown name or a
+ * wrong parameter the context gets an error that names what exists, and the identity is returned. */
 SL_API sl_activation sl_activation_parse(sl_context *ctx, const char *text);
 
 /* The text of an activation, as sl_activation_parse reads it, into buffer[size]. Returns buffer. */

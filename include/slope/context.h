@@ -15,7 +15,8 @@ extern "C" {
 
 #define SLOPE_VERSION "0.1.0"
 
-/* An option left out (zero) takes its default. A real zero is said with SL_ZERO (floats), SL_NONE (integers). */
+/* An option left out (zero) takes its default. A real zero is said with SL_ZERO (floats), SL_NONE (integers).
+ */
 #define SL_NONE INT_MIN
 static inline float sl_zero_option(void)
 {
@@ -49,8 +50,8 @@ typedef struct sl_open_options {
     int end_;
 } sl_open_options;
 
-/* Opens a context. Never returns NULL: where it fails, it returns a static context that only carries the text of
- * the error. One context belongs to one thread at a time. */
+/* Opens a context. Never returns NULL: where it fails, it returns a static context that only carries the text
+ * of the error. One context belongs to one thread at a time. */
 SL_API sl_context *sl_open_with(const sl_open_options *options);
 
 /* Frees everything made in the context. NULL is fine. */
@@ -70,12 +71,13 @@ SL_API const char *sl_device_description(const sl_context *ctx);
 /* The optional parts in this build, each with a space before it: " zlib curl cuda". */
 SL_API const char *sl_features(void);
 
-/* Asks a running sl_fit to stop after the current step, leaving everything consistent. Safe in a signal handler. */
+/* Asks a running sl_fit to stop after the current step, leaving everything consistent. Safe in a signal
+ * handler. */
 SL_API void sl_interrupt(sl_context *ctx);
 
 #ifndef __cplusplus
-#    define sl_open(...)      SL_OPEN_(__VA_ARGS__, .end_ = 0)
-#    define SL_OPEN_(...)     sl_open_with(&(sl_open_options){__VA_ARGS__})
+#    define sl_open(...)  SL_OPEN_(__VA_ARGS__, .end_ = 0)
+#    define SL_OPEN_(...) sl_open_with(&(sl_open_options){__VA_ARGS__})
 #else
 }
 inline sl_context *sl_open(const sl_open_options &options)

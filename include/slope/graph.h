@@ -1,6 +1,7 @@
 /* The graph: nodes that describe a computation. A node is one tensor and the operation that makes it.
  *
- * Builders append nodes and check shapes at once. Given a NULL node, or while an error is pending, they return NULL. */
+ * Builders append nodes and check shapes at once. Given a NULL node, or while an error is pending, they
+ * return NULL. */
 #ifndef SLOPE_GRAPH_H
 #define SLOPE_GRAPH_H
 
@@ -26,17 +27,18 @@ SL_API sl_node *sl_labels(sl_graph *graph, const char *name);
 
 /* How a parameter starts. */
 typedef enum sl_init_kind {
-    SL_INIT_DEFAULT,        /* by the activation that follows: He for the ReLU family, LeCun for SELU, Xavier otherwise */
+    SL_INIT_DEFAULT, /* by the activation that follows: He for the ReLU family, LeCun for SELU, Xavier
+                        otherwise */
     SL_INIT_ZEROS,
-    SL_INIT_CONSTANT,       /* value */
-    SL_INIT_NORMAL,         /* N(0, value²), default 0.01 */
-    SL_INIT_UNIFORM,        /* [-value, value), default 0.05 */
-    SL_INIT_XAVIER,         /* uniform ±sqrt(6/(fan_in+fan_out)), Glorot & Bengio 2010 */
-    SL_INIT_XAVIER_NORMAL,  /* N(0, 2/(fan_in+fan_out)) */
-    SL_INIT_HE,             /* N(0, gain²/fan_in), gain² = 2 for ReLU, He et al. 2015 */
-    SL_INIT_HE_UNIFORM,     /* uniform ±sqrt(3·gain²/fan_in) */
-    SL_INIT_LECUN,          /* N(0, 1/fan_in), LeCun et al. 1998 */
-    SL_INIT_ORTHOGONAL,     /* Q of a QR decomposition, times the gain, Saxe et al. 2014 */
+    SL_INIT_CONSTANT,      /* value */
+    SL_INIT_NORMAL,        /* N(0, value²), default 0.01 */
+    SL_INIT_UNIFORM,       /* [-value, value), default 0.05 */
+    SL_INIT_XAVIER,        /* uniform ±sqrt(6/(fan_in+fan_out)), Glorot & Bengio 2010 */
+    SL_INIT_XAVIER_NORMAL, /* N(0, 2/(fan_in+fan_out)) */
+    SL_INIT_HE,            /* N(0, gain²/fan_in), gain² = 2 for ReLU, He et al. 2015 */
+    SL_INIT_HE_UNIFORM,    /* uniform ±sqrt(3·gain²/fan_in) */
+    SL_INIT_LECUN,         /* N(0, 1/fan_in), LeCun et al. 1998 */
+    SL_INIT_ORTHOGONAL,    /* Q of a QR decomposition, times the gain, Saxe et al. 2014 */
 } sl_init_kind;
 
 typedef struct sl_init {
@@ -49,8 +51,8 @@ SL_API sl_init sl_init_parse(sl_context *ctx, const char *text);
 /* A learned parameter. Weights are [in, out]; convolution kernels [height, width, in, out]. */
 typedef struct sl_parameter_options {
     sl_init init;
-    float l2;       /* adds ½·l2·Σw² to what is minimised */
-    bool decay;     /* whether the optimiser's weight decay applies */
+    float l2;   /* adds ½·l2·Σw² to what is minimised */
+    bool decay; /* whether the optimiser's weight decay applies */
     int end_;
 } sl_parameter_options;
 SL_API sl_node *sl_parameter_with(sl_graph *graph, const char *name, sl_shape shape,
@@ -64,14 +66,15 @@ SL_API const char *sl_node_name(const sl_node *node);
 SL_API void sl_node_rename(sl_node *node, const char *name);
 SL_API sl_context *sl_node_context(const sl_node *node); /* NULL for NULL */
 
-/* Node number i in the order of building, NULL past the last; the name of its operation ("matmul"; "variable" for
- * parameters and statistics); its k-th input, NULL past the last. */
+/* Node number i in the order of building, NULL past the last; the name of its operation ("matmul"; "variable"
+ * for parameters and statistics); its k-th input, NULL past the last. */
 SL_API sl_node *sl_graph_node(const sl_graph *graph, int i);
 SL_API const char *sl_node_operation(const sl_node *node);
 SL_API sl_node *sl_node_input(const sl_node *node, int k);
 
-/* Reverse mode: appends nodes that compute d y / d wrt[i] into out[i], for a scalar y. A node on which y does not
- * depend gets NULL and an error. Intermediate adjoints can be asked for like any other: wrt may hold any node. */
+/* Reverse mode: appends nodes that compute d y / d wrt[i] into out[i], for a scalar y. A node on which y does
+ * not depend gets NULL and an error. Intermediate adjoints can be asked for like any other: wrt may hold any
+ * node. */
 SL_API sl_status sl_gradients(sl_node *y, sl_node *const *wrt, int n, sl_node **out);
 SL_API sl_node *sl_gradient(sl_node *y, sl_node *wrt);
 
@@ -82,20 +85,22 @@ SL_API void sl_graph_print(const sl_graph *graph, FILE *to);
 
 typedef struct sl_plan sl_plan;
 typedef struct sl_plan_options {
-    int batch;     /* default 1 */
-    bool training; /* dropout and batch norm as in training */
-    bool no_fuse;  /* keep every node as it was described */
+    int batch;              /* default 1 */
+    bool training;          /* dropout and batch norm as in training */
+    bool no_fuse;           /* keep every node as it was described */
     bool reference_kernels; /* the plain definition of each operation instead of the fast version */
-    bool checked;  /* stop at the first node whose value is NaN or infinite, and name it */
+    bool checked;           /* stop at the first node whose value is NaN or infinite, and name it */
     int end_;
 } sl_plan_options;
 
-/* Plans the computation of `outputs`. The plan holds its own parameters, initialised from the context's seed. */
+/* Plans the computation of `outputs`. The plan holds its own parameters, initialised from the context's seed.
+ */
 SL_API sl_plan *sl_plan_new(sl_node *const *outputs, int n, const sl_plan_options *options);
 SL_API void sl_plan_free(sl_plan *plan);
 
-/* Copies values in and out. Inputs, parameters, and the plan's outputs. `count` elements, checked against the shape.
- * Values are float (sl_plan_set), double (sl_plan_set_double) or int32 on the host, whatever the device uses. */
+/* Copies values in and out. Inputs, parameters, and the plan's outputs. `count` elements, checked against the
+ * shape. Values are float (sl_plan_set), double (sl_plan_set_double) or int32 on the host, whatever the
+ * device uses. */
 SL_API sl_status sl_plan_set(sl_plan *plan, const sl_node *node, const float *values, int64_t count);
 SL_API sl_status sl_plan_set_double(sl_plan *plan, const sl_node *node, const double *values, int64_t count);
 SL_API sl_status sl_plan_set_int(sl_plan *plan, const sl_node *node, const int32_t *values, int64_t count);
@@ -119,7 +124,8 @@ template <typename... Dims> inline sl_node *sl_input(sl_graph *graph, const char
     const int64_t all[] = {static_cast<int64_t>(dims)..., 0};
     return sl_input_dims(graph, name, all);
 }
-inline sl_node *sl_parameter(sl_graph *graph, const char *name, sl_shape shape, const sl_parameter_options &options = {})
+inline sl_node *sl_parameter(sl_graph *graph, const char *name, sl_shape shape,
+                             const sl_parameter_options &options = {})
 {
     return sl_parameter_with(graph, name, shape, &options);
 }

@@ -38,11 +38,11 @@ typedef struct sl_report {
 } sl_report;
 
 typedef struct sl_epoch {
-    int epoch, epochs; /* this one, counted from 1, and the last */
+    int epoch, epochs;           /* this one, counted from 1, and the last */
     sl_report train, validation; /* validation.count is 0 without a validation set */
     double samples_per_second;
-    float rate;             /* of the last step */
-    uint64_t fingerprint;   /* of all parameters */
+    float rate;           /* of the last step */
+    uint64_t fingerprint; /* of all parameters */
 } sl_epoch;
 
 /* Where a pass stands; the loss and accuracy are running means of this epoch. */
@@ -53,7 +53,7 @@ typedef struct sl_progress {
 } sl_progress;
 
 typedef struct sl_fit_options {
-    int epochs;             /* required: this many more; a restored model goes on to the end it was meant for */
+    int epochs; /* required: this many more; a restored model goes on to the end it was meant for */
     sl_dataset *validation; /* evaluated after each epoch; default: none */
     FILE *progress;         /* a bar on a terminal, a line an epoch elsewhere; default: nothing */
     void (*on_epoch)(void *data, const sl_epoch *epoch);
@@ -63,30 +63,31 @@ typedef struct sl_fit_options {
     int end_;
 } sl_fit_options;
 
-/* Trains. Returns the last epoch. After sl_interrupt it stops between two steps, saves the checkpoint and returns with
- * sl_model_interrupted true. A loss that is NaN or infinite is an error that names the step and the node. */
+/* Trains. Returns the last epoch. After sl_interrupt it stops between two steps, saves the checkpoint and
+ * returns with sl_model_interrupted true. A loss that is NaN or infinite is an error that names the step and
+ * the node. */
 SL_API sl_epoch sl_fit_with(sl_model *model, sl_dataset *train, const sl_fit_options *options);
 SL_API bool sl_model_interrupted(const sl_model *model);
 
-/* Called for every output of a step's nodes in order of execution: the node's name, its operation, and 64 bits of the
- * output's elements (of the samples that count). */
+/* Called for every output of a step's nodes in order of execution: the node's name, its operation, and 64
+ * bits of the output's elements (of the samples that count). */
 typedef void sl_trace(void *data, const char *node, const char *operation, uint64_t fingerprint);
-/* Trains one step, the next that sl_fit with as many epochs would make. With `trace` the step runs node by node and
- * tells what came out of each; NULL runs it as always. The results are the same. */
+/* Trains one step, the next that sl_fit with as many epochs would make. With `trace` the step runs node by
+ * node and tells what came out of each; NULL runs it as always. The results are the same. */
 SL_API sl_status sl_train_step(sl_model *model, sl_dataset *train, int epochs, sl_trace *trace, void *data);
 
 /* Runs the whole data set through the model as it evaluates (running statistics, no dropout). */
 SL_API sl_report sl_evaluate(sl_model *model, sl_dataset *data);
 
-/* Outputs for `count` samples [count, height·width·channels] of floats (scaled like byte images, 0 … 1): class
- * probabilities under a cross-entropy loss, the outputs themselves under a squared error. out has room for count ×
- * sl_model_outputs(model). */
+/* Outputs for `count` samples [count, height·width·channels] of floats (scaled like byte images, 0 … 1):
+ * class probabilities under a cross-entropy loss, the outputs themselves under a squared error. out has room
+ * for count × sl_model_outputs(model). */
 SL_API sl_status sl_predict(sl_model *model, const float *samples, int64_t count, float *out);
 SL_API int sl_model_outputs(const sl_model *model);
 
-SL_API uint64_t sl_model_fingerprint(sl_model *model); /* 64 bits of all parameters */
-SL_API int64_t sl_model_parameters(const sl_model *model); /* how many numbers are learned */
-SL_API int64_t sl_model_step(sl_model *model);             /* steps trained so far */
+SL_API uint64_t sl_model_fingerprint(sl_model *model);       /* 64 bits of all parameters */
+SL_API int64_t sl_model_parameters(const sl_model *model);   /* how many numbers are learned */
+SL_API int64_t sl_model_step(sl_model *model);               /* steps trained so far */
 SL_API const char *sl_model_describe(const sl_model *model); /* its line, "" where it was built by calls */
 
 /* Values of a parameter or running statistic by name ("dense1.weight"), as float32. */
@@ -102,12 +103,12 @@ SL_API bool sl_model_parameter(const sl_model *model, int i, sl_parameter_info *
 
 /* What a model compiled with .diagnose recorded, as means over the steps of the last epoch. */
 typedef struct sl_diagnosis {
-    const char *name;     /* of a weight, or of an activation */
+    const char *name; /* of a weight, or of an activation */
     bool is_activation;
-    double gradient_norm; /* of a weight */
+    double gradient_norm;   /* of a weight */
     double mean, deviation; /* of an activation's values */
-    double active;        /* share of values where |slope| >= 0.01; the others are saturated */
-    double dead;          /* share of units whose slope was 0 for every sample of a batch */
+    double active;          /* share of values where |slope| >= 0.01; the others are saturated */
+    double dead;            /* share of units whose slope was 0 for every sample of a batch */
 } sl_diagnosis;
 /* Row number i, counted from 0; false past the last, and where nothing was recorded. */
 SL_API bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row);
@@ -119,18 +120,20 @@ SL_API void sl_model_print(sl_model *model, FILE *to);
 
 /* Weights, statistics, the training state and the description. Written beside `path` and moved over it. */
 SL_API sl_status sl_save(sl_model *model, const char *path);
-/* What a file says of itself, without building a model: `metadata` is called for each key ("line", "activation",
- * "optimizer", …), then `tensor` for each tensor ("F32", "I32", …). Either may be NULL. */
+/* What a file says of itself, without building a model: `metadata` is called for each key ("line",
+ * "activation", "optimizer", …), then `tensor` for each tensor ("F32", "I32", …). Either may be NULL. */
 typedef struct sl_model_file_reader {
     void (*metadata)(void *data, const char *key, const char *value);
     void (*tensor)(void *data, const char *name, const char *type, sl_shape shape);
     void *data;
 } sl_model_file_reader;
-SL_API sl_status sl_model_file_describe(sl_context *ctx, const char *path, const sl_model_file_reader *reader);
-/* Builds the model that the file describes (only models made from a line can be), with its weights and state. */
+SL_API sl_status sl_model_file_describe(sl_context *ctx, const char *path,
+                                        const sl_model_file_reader *reader);
+/* Builds the model that the file describes (only models made from a line can be), with its weights and state.
+ */
 SL_API sl_model *sl_load(sl_context *ctx, const char *path);
-/* Fills a model of the same architecture from a file; with `training`, also the optimiser's state, the position and the
- * seed, so that sl_fit goes on as if it had never stopped. */
+/* Fills a model of the same architecture from a file; with `training`, also the optimiser's state, the
+ * position and the seed, so that sl_fit goes on as if it had never stopped. */
 SL_API sl_status sl_restore(sl_model *model, const char *path, bool training);
 
 #ifdef __cplusplus
@@ -144,9 +147,9 @@ inline sl_epoch sl_fit(sl_model *model, sl_dataset *train, const sl_fit_options 
     return sl_fit_with(model, train, &options);
 }
 #else
-#    define sl_compile(...)        SL_COMPILE_(__VA_ARGS__, .end_ = 0)
-#    define SL_COMPILE_(loss, ...) sl_compile_with((loss), &(sl_compile_options){__VA_ARGS__})
-#    define sl_fit(...)            SL_FIT_(__VA_ARGS__, .end_ = 0)
+#    define sl_compile(...)            SL_COMPILE_(__VA_ARGS__, .end_ = 0)
+#    define SL_COMPILE_(loss, ...)     sl_compile_with((loss), &(sl_compile_options){__VA_ARGS__})
+#    define sl_fit(...)                SL_FIT_(__VA_ARGS__, .end_ = 0)
 #    define SL_FIT_(model, train, ...) sl_fit_with((model), (train), &(sl_fit_options){__VA_ARGS__})
 #endif
 #endif

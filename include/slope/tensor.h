@@ -1,4 +1,5 @@
-/* Shapes and element types. A tensor's last dimension is the fastest; images are height × width × channels. */
+/* Shapes and element types. A tensor's last dimension is the fastest; images are height × width × channels.
+ */
 #ifndef SLOPE_TENSOR_H
 #define SLOPE_TENSOR_H
 

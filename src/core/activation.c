@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
 #include "core/activation_rows.h"
+#include "slope/activation.h"
 
 /* Kinks: one small function per row. */
 #define NO_KINK return 0;
@@ -49,11 +49,11 @@
 #define READS_X       SL_READS_X
 #define READS_Y       SL_READS_Y
 
-static const sl_activation_info rows[SL_ROW_COUNT] = {
+static const sl_activation_info rows[SL_ACTIVATION_COUNT] = {
 #define ACTIVATION(row, text, parameters, what, F, G, H, K)                                                  \
     {                                                                                                        \
         .name = text,                                                                                        \
-        .id = SL_ROW_##row,                                                                                  \
+        .id = SL_ACTIVATION_##row,                                                                           \
         .reads = what,                                                                                       \
         parameters.kinks = kinks_##row,                                                                      \
         .value = sl_oracle_value_##row,                                                                      \
@@ -70,17 +70,17 @@ static const sl_activation_info rows[SL_ROW_COUNT] = {
 
 int sl_activation_count(void)
 {
-    return SL_ROW_COUNT;
+    return SL_ACTIVATION_COUNT;
 }
 
 const sl_activation_info *sl_activation_row_info(int id)
 {
-    return id >= 0 && id < SL_ROW_COUNT ? &rows[id] : NULL;
+    return id >= 0 && id < SL_ACTIVATION_COUNT ? &rows[id] : NULL;
 }
 
 const sl_activation_info *sl_activation_find_row(const char *name)
 {
-    for (int id = 0; name && id < SL_ROW_COUNT; id++)
+    for (int id = 0; name && id < SL_ACTIVATION_COUNT; id++)
         if (strcmp(rows[id].name, name) == 0) return &rows[id];
     return NULL;
 }

@@ -7,8 +7,8 @@
 
 #include "slope/tensor.h"
 
-/* ACTIVATION…, and the fused operations: which row of activations.def, and the values of its parameters where these
- * are not tensors (a learned one is an input of the node: shape [1] or [channels]). */
+/* ACTIVATION…, and the fused operations: which row of activations.def, and the values of its parameters where
+ * these are not tensors (a learned one is an input of the node: shape [1] or [channels]). */
 typedef struct sl_activation_attr {
     int id;
     float a, b;
@@ -18,9 +18,9 @@ typedef struct sl_matmul_attr { /* y = op(A)·op(B) */
     bool transpose_a, transpose_b;
 } sl_matmul_attr;
 
-/* MATMUL_BIAS_ACTIVATION and CONV2D_BIAS_ACTIVATION: the product's own attribute, then what follows it. Inputs: A, B,
- * bias, then the activation's learned parameter, if any. Output 0: the activated value; output 1: the value before
- * the activation, with data NULL where nobody needs it. */
+/* MATMUL_BIAS_ACTIVATION and CONV2D_BIAS_ACTIVATION: the product's own attribute, then what follows it.
+ * Inputs: A, B, bias, then the activation's learned parameter, if any. Output 0: the activated value; output
+ * 1: the value before the activation, with data NULL where nobody needs it. */
 typedef struct sl_conv_attr {
     int kernel[2], stride[2], pad[2], dilation[2]; /* height, width */
     int size[2];                                   /* VJP_INPUT: input height and width */
@@ -55,15 +55,18 @@ typedef struct sl_mean_attr { /* the sum is divided by the number of elements, o
     sl_shape shape; /* VJP: of the input */
 } sl_mean_attr;
 
-typedef struct sl_random_attr { /* element i: Philox4x32-10 with key seed, counter (i/4 in 64 bits, stream, step) */
-    enum { SL_RANDOM_UNIFORM, SL_RANDOM_NORMAL } kind;
+typedef enum sl_random_kind { SL_RANDOM_UNIFORM, SL_RANDOM_NORMAL } sl_random_kind;
+typedef struct sl_random_attr { /* element i: Philox4x32-10 with key seed, counter (i/4 in 64 bits, stream,
+                                   step) */
+    sl_random_kind kind;
     double low, high; /* uniform: the interval; normal: mean and standard deviation */
     uint64_t seed;
     uint32_t stream;
     sl_shape shape;
 } sl_random_attr;
 
-typedef struct sl_dropout_attr { /* inputs x, step; y = keep ? x/(1-rate) : 0; the same call on dy is its vjp */
+typedef struct sl_dropout_attr { /* inputs x, step; y = keep ? x/(1-rate) : 0; the same call on dy is its vjp
+                                  */
     float rate;
     uint64_t seed;
     uint32_t stream;
@@ -73,9 +76,9 @@ typedef struct sl_batch_norm_attr {
     float epsilon, momentum; /* running = (1-momentum)·running + momentum·batch */
 } sl_batch_norm_attr;
 
-/* DRAW_BATCH: inputs images [n, …] (bytes or floats), labels [n] or targets [n, …], step. Outputs x = scale·image + shift
- * [batch, …], labels [batch], valid [1]. Batch number step mod ceil(n/batch) of epoch step / ceil(n/batch). Rows at
- * and beyond `valid` are zero. */
+/* DRAW_BATCH: inputs images [n, …] (bytes or floats), labels [n] or targets [n, …], step. Outputs x =
+ * scale·image + shift [batch, …], labels [batch], valid [1]. Batch number step mod ceil(n/batch) of epoch
+ * step / ceil(n/batch). Rows at and beyond `valid` are zero. */
 typedef struct sl_draw_attr {
     int64_t samples, batch;
     bool shuffle;
@@ -86,10 +89,10 @@ typedef struct sl_draw_attr {
 
 /* SCHEDULE: input step and plateau factor [1]; output the learning rate [1]. */
 typedef struct sl_schedule_attr {
-    int kind;             /* sl_schedule_kind */
-    float rate;           /* base rate; one-cycle: the peak */
-    float factor;         /* step: ×factor every `period`; cosine: rate at the end / rate */
-    int64_t warmup;       /* steps of linear rise from 0 */
+    int kind;              /* sl_schedule_kind */
+    float rate;            /* base rate; one-cycle: the peak */
+    float factor;          /* step: ×factor every `period`; cosine: rate at the end / rate */
+    int64_t warmup;        /* steps of linear rise from 0 */
     int64_t period, total; /* steps */
 } sl_schedule_attr;
 
@@ -99,10 +102,10 @@ typedef struct sl_segment {
     float l2, weight_decay;
 } sl_segment;
 
-/* UPDATE: inputs parameters, gradients (flat blocks), rate [1], scale [1] (of the gradient, from clipping), then the
- * optimiser's state blocks, then its running products [2]. */
+/* UPDATE: inputs parameters, gradients (flat blocks), rate [1], scale [1] (of the gradient, from clipping),
+ * then the optimiser's state blocks, then its running products [2]. */
 typedef struct sl_update_attr {
-    int optimizer; /* row of optimizers.def */
+    int optimizer;                                     /* row of optimizers.def */
     float momentum, beta1, beta2, epsilon, clip_value; /* clip_value 0: none */
     int n_segments;
     const sl_segment *segments;

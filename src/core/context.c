@@ -7,7 +7,7 @@
 const char *sl_status_text(sl_status status)
 {
     switch (status) {
-#define ROW(id, text) \
+#define ROW(id, text)                                                                                        \
     case SL_##id: return text;
         SL_STATUSES(ROW)
 #undef ROW

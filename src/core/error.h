@@ -4,8 +4,10 @@
 
 #include "slope/context.h"
 
-/* Records an error unless one is pending already; returns `code`. `format` is a whole sentence without a full stop. */
-sl_status sl_fail(sl_context *ctx, sl_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Records an error unless one is pending already; returns `code`. `format` is a whole sentence without a full
+ * stop. */
+sl_status sl_fail(sl_context *ctx, sl_status code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* True while no error is pending. */
 bool sl_ok(const sl_context *ctx);

@@ -56,8 +56,11 @@ sl_shape_text sl_shape_print(sl_shape shape)
     int used = 0;
     for (int i = 0; i < shape.n; i++) {
         const char *sign = i ? "×" : "";
-        if (shape.dim[i] == SL_BATCH) used += snprintf(out.text + used, sizeof out.text - (size_t)used, "%sn", sign);
-        else used += snprintf(out.text + used, sizeof out.text - (size_t)used, "%s%lld", sign, (long long)shape.dim[i]);
+        if (shape.dim[i] == SL_BATCH)
+            used += snprintf(out.text + used, sizeof out.text - (size_t)used, "%sn", sign);
+        else
+            used += snprintf(out.text + used, sizeof out.text - (size_t)used, "%s%lld", sign,
+                             (long long)shape.dim[i]);
     }
     return out;
 }

@@ -11,7 +11,8 @@ bool sl_shape_equal(sl_shape a, sl_shape b);
 int64_t sl_shape_count(sl_shape shape); /* elements; a batch dimension that is still open counts as 1 */
 int64_t sl_shape_last(sl_shape shape);  /* the last dimension, 1 for a scalar */
 int64_t sl_shape_rows(sl_shape shape);  /* elements / last dimension */
-/* Elements of a block in which these tensors lie one behind another, each at a multiple of SL_ALIGN elements. */
+/* Elements of a block in which these tensors lie one behind another, each at a multiple of SL_ALIGN elements.
+ */
 #define SL_ALIGN 16
 int64_t sl_packed_count(const sl_shape *shapes, int n);
 size_t sl_dtype_size(sl_dtype dtype, size_t real_size);

@@ -1,7 +1,7 @@
 /* Shared by the CPU kernels. Every kernel file in src/cpu/ is compiled several times: as the double-precision
- * reference (SL_DOUBLE) and for each instruction set, with SL_SUFFIX naming the copy: f64, plain, avx2, avx512.
- * Files named *_fast.c are left out of the reference. Nothing in a kernel file may have external linkage but its list
- * of kernels. */
+ * reference (SL_DOUBLE) and for each instruction set, with SL_SUFFIX naming the copy: f64, plain, avx2,
+ * avx512. Files named *_fast.c are left out of the reference. Nothing in a kernel file may have external
+ * linkage but its list of kernels. */
 #ifndef SL_CPU_CPU_H
 #define SL_CPU_CPU_H
 
@@ -12,7 +12,8 @@
 
 #define SL_JOIN_(a, b) a##_##b
 #define SL_JOIN(a, b)  SL_JOIN_(a, b)
-#define SL_KERNELS(family) SL_JOIN(sl_cpu_##family, SL_SUFFIX) /* const sl_kernel SL_KERNELS(gemm)[] = {…, {0}}; */
+#define SL_KERNELS(family)                                                                                   \
+    SL_JOIN(sl_cpu_##family, SL_SUFFIX) /* const sl_kernel SL_KERNELS(gemm)[] = {…, {0}}; */
 
 sl_pool *sl_cpu_pool(const sl_device *device);
 

@@ -32,8 +32,9 @@ static const sl_kernel *const *choose_isa(sl_context *ctx, const char **name)
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    const isa all[] = {
-        {"avx512", sl_cpu_table_avx512, avx512}, {"avx2", sl_cpu_table_avx2, avx2}, {"plain", sl_cpu_table_plain, true}};
+    const isa all[] = {{"avx512", sl_cpu_table_avx512, avx512},
+                       {"avx2", sl_cpu_table_avx2, avx2},
+                       {"plain", sl_cpu_table_plain, true}};
 #else
     const isa all[] = {{"plain", sl_cpu_table_plain, true}};
 #endif
@@ -77,7 +78,8 @@ static sl_device *open_with(sl_context *ctx, const sl_kernel *const *kernels, co
         return NULL;
     }
     threads = sl_pool_threads(device->pool);
-    snprintf(device->description, sizeof device->description, "%s, %d thread%s", name, threads, threads == 1 ? "" : "s");
+    snprintf(device->description, sizeof device->description, "%s, %d thread%s", name, threads,
+             threads == 1 ? "" : "s");
     return device;
 }
 

@@ -1,6 +1,6 @@
 /* The reduction of core/sum.h, in pieces that kernels put around the computation of their terms:
- *   lanes:  real acc[SL_LANES * width], cleared, then one row of `width` terms added per sl_lanes_add, then folded;
- *   blocks: the folded sums of all leaf blocks combined. */
+ *   lanes:  real acc[SL_LANES * width], cleared, then one row of `width` terms added per sl_lanes_add, then
+ * folded; blocks: the folded sums of all leaf blocks combined. */
 #ifndef SL_CPU_REDUCE_H
 #define SL_CPU_REDUCE_H
 
@@ -46,11 +46,12 @@ static inline real sl_leaf_sum(const real *x, int64_t n)
     return acc[0];
 }
 
-/* out[c] = the binary counter over blocks b of sums[b·stride + c], c < width. Destroys sums. out may be sums. */
+/* out[c] = the binary counter over blocks b of sums[b·stride + c], c < width. Destroys sums. out may be sums.
+ */
 static inline void sl_blocks_combine(real *sums, int64_t blocks, int64_t stride, int64_t width, real *out)
 {
-    /* Level t of the counter is kept where its first block lay: after block b with t trailing ones, the sum of blocks
-     * b+1-2^t … b is at the first of them. */
+    /* Level t of the counter is kept where its first block lay: after block b with t trailing ones, the sum
+     * of blocks b+1-2^t … b is at the first of them. */
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t span = 1; (b + 1) % (2 * span) == 0; span *= 2) {
             real *left = sums + (b + 1 - 2 * span) * stride, *right = sums + (b + 1 - span) * stride;
@@ -65,7 +66,9 @@ static inline void sl_blocks_combine(real *sums, int64_t blocks, int64_t stride,
         for (int64_t c = 0; c < width; c++) stored[c] += running[c];
         running = stored;
     }
-    if (blocks == 0) memset(out, 0, (size_t)width * sizeof *out);
-    else if (out != running) memmove(out, running, (size_t)width * sizeof *out);
+    if (blocks == 0)
+        memset(out, 0, (size_t)width * sizeof *out);
+    else if (out != running)
+        memmove(out, running, (size_t)width * sizeof *out);
 }
 #endif

@@ -2,8 +2,9 @@
 #include "cpu/cpu.h"
 
 #define SL_FAMILIES(FAMILY)                                                                                  \
-    FAMILY(matmul) FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool)           \
-    FAMILY(norm) FAMILY(softmax) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
+    FAMILY(matmul)                                                                                           \
+    FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm)             \
+        FAMILY(softmax) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
 #define SL_FAST_FAMILIES(FAMILY) FAMILY(matmul_fast) FAMILY(conv_fast)
 
 #define FAMILY(name) extern const sl_kernel SL_KERNELS(name)[];

@@ -18,7 +18,8 @@ static const sl_kernel *choose(const sl_plan *plan, const sl_call *call)
         for (const sl_kernel *kernel = *family; kernel->run; kernel++) {
             if (kernel->op != call->op || (kernel->supports && !kernel->supports(call))) continue;
             chosen = kernel;
-            if (!plan->options.reference_kernels) return chosen; /* fast ones stand first, the reference last */
+            if (!plan->options.reference_kernels)
+                return chosen; /* fast ones stand first, the reference last */
         }
     return chosen;
 }
@@ -69,15 +70,22 @@ bool sl_plan_assign(sl_plan *plan)
         sl_node *node = plan->order[i];
         if (!needs_call(node)) continue;
         sl_call *call = &plan->calls[plan->n_calls];
-        *call = (sl_call){.op = node->op, .n_in = node->n_in, .n_out = node->n_out, .attr = node->attr,
-                          .batch = plan->batch, .device = ctx->device, .name = node->name,
-                          .in = tensor, .out = tensor + node->n_in};
+        *call = (sl_call){.op = node->op,
+                          .n_in = node->n_in,
+                          .n_out = node->n_out,
+                          .attr = node->attr,
+                          .batch = plan->batch,
+                          .device = ctx->device,
+                          .name = node->name,
+                          .in = tensor,
+                          .out = tensor + node->n_in};
         for (int k = 0; k < node->n_in; k++)
             *tensor++ = (sl_tensor){&something, sl_concrete(plan, node->in[k]->shape), node->in[k]->dtype};
         for (int k = 0; k < node->n_out; k++)
             *tensor++ = (sl_tensor){k == 0 || is_read(plan, node->outputs[k], read) ? &something : NULL,
                                     sl_concrete(plan, node->outputs[k]->shape), node->outputs[k]->dtype};
-        if (node->n_out && !is_read(plan, node, read) && node->n_out > 1) ((sl_tensor *)call->out)[0].data = NULL;
+        if (node->n_out && !is_read(plan, node, read) && node->n_out > 1)
+            ((sl_tensor *)call->out)[0].data = NULL;
         if (touches_batch(node)) call->valid = (const int32_t *)&something;
         call->kernel = choose(plan, call);
         if (!call->kernel) {

@@ -79,11 +79,11 @@ static const struct {
     const char *name;
     int outputs, flags;
 } op_table[] = {
-#define NONE    SL_FLAG_NONE
-#define LEAF    SL_FLAG_LEAF
-#define VIEW    SL_FLAG_VIEW
-#define INPLACE SL_FLAG_INPLACE
-#define EFFECT  SL_FLAG_EFFECT
+#define NONE                      SL_FLAG_NONE
+#define LEAF                      SL_FLAG_LEAF
+#define VIEW                      SL_FLAG_VIEW
+#define INPLACE                   SL_FLAG_INPLACE
+#define EFFECT                    SL_FLAG_EFFECT
 #define OP(id, text, count, flag) [SL_OP_##id] = {text, count, flag},
 #include "slope/ops.def"
 #undef OP
@@ -113,8 +113,8 @@ bool sl_node_fail(sl_node *node, const char *format, ...)
     va_end(arguments);
     size_t used = 0;
     for (int i = 0; i < node->n_in && used < sizeof inputs; i++)
-        used += (size_t)snprintf(inputs + used, sizeof inputs - used, "%s%s %s", i ? ", " : "", node->in[i]->name,
-                                 sl_shape_print(node->in[i]->shape).text);
+        used += (size_t)snprintf(inputs + used, sizeof inputs - used, "%s%s %s", i ? ", " : "",
+                                 node->in[i]->name, sl_shape_print(node->in[i]->shape).text);
     sl_fail(node->graph->ctx, SL_SHAPE, "%s: %s (inputs: %s)", sl_op_name(node->op), what, inputs);
     return false;
 }
@@ -159,7 +159,8 @@ sl_node *sl_node_new(sl_graph *graph, sl_op op, const void *attr, int n_in, sl_n
     for (int i = 0; i < n_in; i++) {
         if (!in[i]) return NULL;
         if (in[i]->graph != graph) {
-            sl_fail(graph->ctx, SL_ARGUMENT, "%s: input %s belongs to another graph", sl_op_name(op), in[i]->name);
+            sl_fail(graph->ctx, SL_ARGUMENT, "%s: input %s belongs to another graph", sl_op_name(op),
+                    in[i]->name);
             return NULL;
         }
     }
@@ -229,7 +230,8 @@ sl_node *sl_input_dims(sl_graph *graph, const char *name, const int64_t *dims)
     sl_shape shape = {.n = 1, .dim = {SL_BATCH}};
     for (; dims && *dims != 0; dims++) {
         if (*dims < 0 || shape.n == SL_MAX_DIMS) {
-            sl_fail(graph->ctx, SL_SHAPE, "sl_input '%s': an input has at most %d dimensions per sample, each at least 1",
+            sl_fail(graph->ctx, SL_SHAPE,
+                    "sl_input '%s': an input has at most %d dimensions per sample, each at least 1",
                     name ? name : "", SL_MAX_DIMS - 1);
             return NULL;
         }
@@ -265,12 +267,14 @@ sl_node *sl_variable_new(sl_graph *graph, const sl_variable *like)
 sl_node *sl_step_node(sl_graph *graph)
 {
     if (graph && !graph->step)
-        graph->step = sl_variable_new(graph, &(sl_variable){.name = "step", .kind = SL_VARIABLE_STATE, .dtype = SL_INT,
-                                                            .shape = {1, {1}}});
+        graph->step = sl_variable_new(
+            graph,
+            &(sl_variable){.name = "step", .kind = SL_VARIABLE_STATE, .dtype = SL_INT, .shape = {1, {1}}});
     return graph ? graph->step : NULL;
 }
 
-sl_node *sl_parameter_with(sl_graph *graph, const char *name, sl_shape shape, const sl_parameter_options *options)
+sl_node *sl_parameter_with(sl_graph *graph, const char *name, sl_shape shape,
+                           const sl_parameter_options *options)
 {
     if (!graph || !sl_ok(graph->ctx)) return NULL;
     for (int i = 0; i < shape.n; i++)
@@ -280,9 +284,14 @@ sl_node *sl_parameter_with(sl_graph *graph, const char *name, sl_shape shape, co
             return NULL;
         }
     const int64_t last = sl_shape_last(shape);
-    return sl_variable_new(graph, &(sl_variable){.name = name ? name : "parameter", .kind = SL_VARIABLE_PARAMETER,
-                                                 .shape = shape, .init = options->init, .gain = 1, .l2 = options->l2,
-                                                 .decay = options->decay, .fan_in = sl_shape_count(shape) / last,
+    return sl_variable_new(graph, &(sl_variable){.name = name ? name : "parameter",
+                                                 .kind = SL_VARIABLE_PARAMETER,
+                                                 .shape = shape,
+                                                 .init = options->init,
+                                                 .gain = 1,
+                                                 .l2 = options->l2,
+                                                 .decay = options->decay,
+                                                 .fan_in = sl_shape_count(shape) / last,
                                                  .fan_out = last});
 }
 

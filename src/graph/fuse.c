@@ -1,4 +1,5 @@
-/* Fusion: a table of patterns over the nodes of a plan. Each replaces a few nodes by one that does the same. */
+/* Fusion: a table of patterns over the nodes of a plan. Each replaces a few nodes by one that does the same.
+ */
 #include <stdlib.h>
 
 #include "graph/plan.h"
@@ -44,7 +45,8 @@ static bool is_leaf(const sl_node *node)
     return (sl_op_flags(node->op) & SL_FLAG_LEAF) && node->op != SL_OP_OUTPUT;
 }
 
-static sl_node *fused(sl_plan *plan, sl_op op, const void *attr, int n_in, sl_node *const *in, const sl_node *place)
+static sl_node *fused(sl_plan *plan, sl_op op, const void *attr, int n_in, sl_node *const *in,
+                      const sl_node *place)
 {
     sl_node *node = sl_node_new(plan->graph, op, attr, n_in, in);
     if (!node) return NULL;
@@ -60,7 +62,8 @@ static sl_node *fuse_product(sl_plan *plan, sl_node *bias, const int *count)
 {
     sl_node *product = bias->in[0];
     const bool conv = product->op == SL_OP_CONV2D;
-    if ((product->op != SL_OP_MATMUL && !conv) || count[product->id] != 1 || !is_leaf(bias->in[1])) return NULL;
+    if ((product->op != SL_OP_MATMUL && !conv) || count[product->id] != 1 || !is_leaf(bias->in[1]))
+        return NULL;
     sl_node *activation = only_consumer(plan, bias, SL_OP_ACTIVATION);
     if (activation && activation->n_in > 1 && !is_leaf(activation->in[1])) activation = NULL;
     sl_node *in[4] = {product->in[0], product->in[1], bias->in[1], NULL};
@@ -121,9 +124,15 @@ static const struct fusion {
     sl_op at, needs[2];
     sl_node *(*apply)(sl_plan *plan, sl_node *node, const int *count);
 } table[] = {
-    {"product + bias + activation", SL_OP_BIAS, {SL_OP_MATMUL_BIAS_ACTIVATION, SL_OP_CONV2D_BIAS_ACTIVATION}, fuse_product},
+    {"product + bias + activation",
+     SL_OP_BIAS,
+     {SL_OP_MATMUL_BIAS_ACTIVATION, SL_OP_CONV2D_BIAS_ACTIVATION},
+     fuse_product},
     {"bias + activation", SL_OP_BIAS, {SL_OP_BIAS_ACTIVATION, SL_OP_BIAS_ACTIVATION}, fuse_bias_activation},
-    {"slope + bias gradient", SL_OP_ACTIVATION_VJP, {SL_OP_ACTIVATION_VJP_BIAS, SL_OP_ACTIVATION_VJP_BIAS}, fuse_slope_bias},
+    {"slope + bias gradient",
+     SL_OP_ACTIVATION_VJP,
+     {SL_OP_ACTIVATION_VJP_BIAS, SL_OP_ACTIVATION_VJP_BIAS},
+     fuse_slope_bias},
 };
 
 bool sl_plan_fuse(sl_plan *plan)
@@ -133,7 +142,8 @@ bool sl_plan_fuse(sl_plan *plan)
     int *count = sl_new(plan->ctx, (size_t)plan->graph->n * 4 + 16, sizeof *count, "use counts");
     bool good = plan->fusions && count;
     for (size_t row = 0; row < sizeof table / sizeof *table && good; row++) {
-        if (!sl_has_kernel(plan->ctx, table[row].needs[0]) || !sl_has_kernel(plan->ctx, table[row].needs[1])) continue;
+        if (!sl_has_kernel(plan->ctx, table[row].needs[0]) || !sl_has_kernel(plan->ctx, table[row].needs[1]))
+            continue;
         count_uses(plan, count);
         const int n = plan->n_order;
         for (int i = 0; i < n && sl_ok(plan->ctx); i++) {

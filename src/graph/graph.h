@@ -22,19 +22,19 @@ typedef struct sl_variable {
     sl_shape shape;
     sl_dtype dtype;
     sl_init init;
-    float gain;        /* for SL_INIT_HE… and orthogonal */
-    double fill;       /* STATE, SCRATCH: the value at the start */
+    float gain;  /* for SL_INIT_HE… and orthogonal */
+    double fill; /* STATE, SCRATCH: the value at the start */
     bool decay;
     float l2;
-    uint32_t stream;   /* of its random numbers */
+    uint32_t stream; /* of its random numbers */
     int64_t fan_in, fan_out;
-    const void *host;  /* DATA */
+    const void *host; /* DATA */
 } sl_variable;
 
 struct sl_node {
     sl_graph *graph;
-    int id;    /* position in the graph: inputs come before */
-    int rank;  /* order of execution; equal to id but for fused nodes */
+    int id;   /* position in the graph: inputs come before */
+    int rank; /* order of execution; equal to id but for fused nodes */
     sl_op op;
     int n_in;
     sl_node **in;
@@ -55,9 +55,9 @@ struct sl_graph {
     struct sl_block *memory; /* all of the graph's small allocations */
     sl_node **nodes;
     int n, capacity;
-    uint32_t streams;  /* random streams given out */
-    sl_node *step;     /* int counter that dropout reads, made when first needed */
-    const char *line;    /* the model line that leads from an input to line_end, or NULL */
+    uint32_t streams; /* random streams given out */
+    sl_node *step;    /* int counter that dropout reads, made when first needed */
+    const char *line; /* the model line that leads from an input to line_end, or NULL */
     const sl_node *line_end;
     sl_activation line_activation;
     int learned;         /* activations with a learned parameter, for their names */
@@ -85,7 +85,8 @@ typedef struct sl_op_rules {
     bool (*infer)(sl_node *node);
     /* Given dy[k], the cotangent of output k (NULL: none), sets dx[i] for the inputs with wanted[i]. */
     void (*vjp)(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx);
-    /* The node's replacement when evaluating (not training); in[] are already replaced. NULL: a plain copy. */
+    /* The node's replacement when evaluating (not training); in[] are already replaced. NULL: a plain copy.
+     */
     sl_node *(*evaluate)(sl_graph *graph, const sl_node *node, sl_node *const *in);
     const sl_sample *samples;
 } sl_op_rules;
@@ -99,7 +100,8 @@ int sl_op_flags(sl_op op);
 sl_graph *sl_graph_of(sl_node *const *in, int n); /* of the first non-NULL; checks that all share it */
 void *sl_graph_alloc(sl_graph *graph, size_t bytes);
 const char *sl_graph_text(sl_graph *graph, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Appends a node: copies attr, infers. NULL where an input is NULL, an error is pending, or the shapes do not fit. */
+/* Appends a node: copies attr, infers. NULL where an input is NULL, an error is pending, or the shapes do not
+ * fit. */
 sl_node *sl_node_new(sl_graph *graph, sl_op op, const void *attr, int n_in, sl_node *const *in);
 sl_node *sl_node1(sl_op op, const void *attr, sl_node *a);
 sl_node *sl_node2(sl_op op, const void *attr, sl_node *a, sl_node *b);
@@ -121,10 +123,10 @@ typedef struct sl_replacement {
     const sl_node *old;
     sl_node *new_node;
 } sl_replacement;
-/* roots[i] becomes its copy. Nodes in `replace` are not copied; their replacement must be in `into`. copies[id], one for
- * each node of the old graph and NULL before the call, tells what became of it. */
-sl_status sl_lower(sl_graph *into, sl_node **roots, int n, bool training, const sl_replacement *replace, int n_replace,
-                   sl_node **copies);
+/* roots[i] becomes its copy. Nodes in `replace` are not copied; their replacement must be in `into`.
+ * copies[id], one for each node of the old graph and NULL before the call, tells what became of it. */
+sl_status sl_lower(sl_graph *into, sl_node **roots, int n, bool training, const sl_replacement *replace,
+                   int n_replace, sl_node **copies);
 
 /* --- vjp.c --- */
 /* As sl_gradients, but a node on which y does not depend gets NULL without an error. */
@@ -140,27 +142,31 @@ bool sl_init_values(sl_context *ctx, const sl_variable *variable, float *values)
 typedef struct sl_store sl_store;
 sl_store *sl_store_new(sl_context *ctx);
 void sl_store_free(sl_store *store);
-/* Gives the variable memory on the device and its first value. Parameters given in one call lie in one block, packed as
- * sl_packed_count says. Variables that have memory already are skipped. */
+/* Gives the variable memory on the device and its first value. Parameters given in one call lie in one block,
+ * packed as sl_packed_count says. Variables that have memory already are skipped. */
 sl_status sl_store_add(sl_store *store, sl_variable *const *variables, int n);
 sl_status sl_store_initialise(sl_store *store, sl_variable *variable); /* back to its first value */
 /* A variable that is another name for memory the store has: the block that starts at `data`. */
 sl_status sl_store_alias(sl_store *store, const sl_variable *variable, void *data);
 void *sl_store_data(const sl_store *store, const sl_variable *variable); /* NULL: none yet */
-sl_status sl_store_set(sl_store *store, const sl_variable *variable, const void *host, sl_dtype dtype, size_t real_size);
+sl_status sl_store_set(sl_store *store, const sl_variable *variable, const void *host, sl_dtype dtype,
+                       size_t real_size);
 sl_status sl_store_get(const sl_store *store, const sl_variable *variable, void *host, size_t real_size);
 
 /* Copies between host and device with conversion where float sizes differ. */
-sl_status sl_to_device(sl_context *ctx, void *to, sl_dtype dtype, const void *host, size_t host_real, int64_t count);
-sl_status sl_to_host(sl_context *ctx, void *host, size_t host_real, sl_dtype dtype, const void *from, int64_t count);
+sl_status sl_to_device(sl_context *ctx, void *to, sl_dtype dtype, const void *host, size_t host_real,
+                       int64_t count);
+sl_status sl_to_host(sl_context *ctx, void *host, size_t host_real, sl_dtype dtype, const void *from,
+                     int64_t count);
 
 /* --- plan.c --- */
 typedef struct sl_plan_request {
-    sl_graph *graph;      /* lowered; the plan takes it over and frees it */
-    sl_node **roots;      /* outputs to keep and effects */
+    sl_graph *graph; /* lowered; the plan takes it over and frees it */
+    sl_node **roots; /* outputs to keep and effects */
     int n;
-    sl_node *valid;       /* int [1] computed in the graph, or NULL: the plan has its own, set by the host */
-    sl_store *store;      /* of parameters and states; must outlive the plan, which has its own for data and scratch */
+    sl_node *valid; /* int [1] computed in the graph, or NULL: the plan has its own, set by the host */
+    sl_store
+        *store; /* of parameters and states; must outlive the plan, which has its own for data and scratch */
     sl_plan_options options;
 } sl_plan_request;
 sl_plan *sl_plan_build(const sl_plan_request *request);

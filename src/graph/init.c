@@ -3,8 +3,8 @@
 #include <stdlib.h>
 
 #include "core/activation.h"
-#include "core/text.h"
 #include "core/philox.h"
+#include "core/text.h"
 #include "graph/graph.h"
 
 typedef struct filler {
@@ -89,8 +89,8 @@ static void lecun(const filler *f)
     fill_normal(f, 1 / sqrt((double)f->variable->fan_in));
 }
 
-/* The rows (or columns, whichever are fewer) of the [fan_in, fan_out] matrix are made orthonormal by the modified
- * Gram–Schmidt process, and multiplied by the gain. */
+/* The rows (or columns, whichever are fewer) of the [fan_in, fan_out] matrix are made orthonormal by the
+ * modified Gram–Schmidt process, and multiplied by the gain. */
 static void orthogonal(const filler *f)
 {
     const int64_t rows = f->variable->fan_in, columns = f->variable->fan_out;
@@ -101,7 +101,8 @@ static void orthogonal(const filler *f)
     if (!q) return;
     fill_normal(f, 1);
     for (int64_t i = 0; i < n; i++)
-        for (int64_t k = 0; k < length; k++) q[i * length + k] = f->values[i * step_vector + k * step_element];
+        for (int64_t k = 0; k < length; k++)
+            q[i * length + k] = f->values[i * step_vector + k * step_element];
     for (int64_t i = 0; i < n; i++) {
         double *v = q + i * length;
         for (int64_t j = 0; j < i; j++) {
@@ -161,9 +162,11 @@ sl_init sl_init_parse(sl_context *ctx, const char *text)
         if (text[length] == 0) return (sl_init){(sl_init_kind)kind, 0};
         char *end = NULL;
         const float value = sl_text_to_float(text + length + 1, &end);
-        if (!table[kind].takes_value || end == text + length + 1 || strcmp(end, ")") != 0 || !isfinite(value)) {
+        if (!table[kind].takes_value || end == text + length + 1 || strcmp(end, ")") != 0 ||
+            !isfinite(value)) {
             sl_fail(ctx, SL_ARGUMENT, "initialiser '%s': %s", text,
-                    table[kind].takes_value ? "one number is expected in the brackets" : "it takes no number");
+                    table[kind].takes_value ? "one number is expected in the brackets"
+                                            : "it takes no number");
             return none;
         }
         return (sl_init){(sl_init_kind)kind, value == 0 ? SL_ZERO : value};
@@ -209,7 +212,8 @@ void sl_init_resolve(sl_graph *graph)
     for (int id = 0; id < graph->n; id++) {
         const sl_node *node = graph->nodes[id];
         sl_variable *variable = node->variable;
-        const bool scaled = variable && variable->init.kind >= SL_INIT_HE && variable->init.kind <= SL_INIT_HE_UNIFORM;
+        const bool scaled =
+            variable && variable->init.kind >= SL_INIT_HE && variable->init.kind <= SL_INIT_HE_UNIFORM;
         if (scaled && variable->gain == 1) variable->gain = root2;
     }
     for (int id = 0; id < graph->n; id++) {

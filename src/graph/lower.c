@@ -23,7 +23,8 @@ static sl_node *copy_node(sl_graph *into, const sl_node *node, sl_node **copies,
 {
     if (node->op == SL_OP_OUTPUT) {
         const sl_node *producer = copies[node->in[0]->id];
-        return producer && node->output_index < producer->n_out ? producer->outputs[node->output_index] : NULL;
+        return producer && node->output_index < producer->n_out ? producer->outputs[node->output_index]
+                                                                : NULL;
     }
     if (sl_op_flags(node->op) & SL_FLAG_LEAF) return copy_leaf(into, node);
     sl_node *in[16];
@@ -33,8 +34,8 @@ static sl_node *copy_node(sl_graph *into, const sl_node *node, sl_node **copies,
     return sl_node_new(into, node->op, node->attr, node->n_in, in);
 }
 
-sl_status sl_lower(sl_graph *into, sl_node **roots, int n, bool training, const sl_replacement *replace, int n_replace,
-                   sl_node **copies)
+sl_status sl_lower(sl_graph *into, sl_node **roots, int n, bool training, const sl_replacement *replace,
+                   int n_replace, sl_node **copies)
 {
     sl_context *ctx = into->ctx;
     const sl_graph *from = roots[0]->graph;
@@ -51,9 +52,11 @@ sl_status sl_lower(sl_graph *into, sl_node **roots, int n, bool training, const 
                 const int before = into->n;
                 copies[id] = copy_node(into, node, copies, training);
                 if (!copies[id])
-                    sl_fail(ctx, SL_UNSUPPORTED, "'%s' (%s) exists in training only; plan it with .training = true",
-                            node->name, sl_op_name(node->op));
-                else if (copies[id]->id >= before) sl_node_rename(copies[id], node->name);
+                    sl_fail(ctx, SL_UNSUPPORTED,
+                            "'%s' (%s) exists in training only; plan it with .training = true", node->name,
+                            sl_op_name(node->op));
+                else if (copies[id]->id >= before)
+                    sl_node_rename(copies[id], node->name);
             }
             if (node == from->step) into->step = copies[id];
         }

@@ -69,7 +69,8 @@ static bool may_take_over(const sl_plan *plan, const sl_node *node, int i)
     if (b < 0 || x->op == SL_OP_INPUT) return false;
     if (plan->buffers[b].last != i || plan->buffers[b].bytes != sl_node_bytes(plan, node)) return false;
     for (int k = 1; k < node->n_in; k++)
-        if (plan->buffer_of[node->in[k]->id] == b && !sl_shape_equal(node->in[k]->shape, node->shape)) return false;
+        if (plan->buffer_of[node->in[k]->id] == b && !sl_shape_equal(node->in[k]->shape, node->shape))
+            return false;
     return true;
 }
 
@@ -93,7 +94,8 @@ static bool make_buffers(sl_plan *plan, const int *last, const bool *packed)
         }
         const bool is_input = node->op == SL_OP_INPUT;
         const int first = is_input ? -1 : node->op == SL_OP_OUTPUT ? plan->position[node->in[0]->id] : i;
-        const int b = sl_plan_buffer(plan, sl_node_bytes(plan, node), first, is_input ? plan->n_order : last[node->id]);
+        const int b =
+            sl_plan_buffer(plan, sl_node_bytes(plan, node), first, is_input ? plan->n_order : last[node->id]);
         if (b < 0) return false;
         plan->buffer_of[node->id] = b;
     }
@@ -167,11 +169,13 @@ static bool allocate(sl_plan *plan)
     } else {
         plan->arena = backend->alloc(device, (size_t)plan->arena_bytes);
         if (!plan->arena) {
-            sl_fail(plan->ctx, SL_MEMORY, "out of memory: a batch of %lld needs %.1f MiB on the %s; try a smaller batch",
+            sl_fail(plan->ctx, SL_MEMORY,
+                    "out of memory: a batch of %lld needs %.1f MiB on the %s; try a smaller batch",
                     (long long)plan->batch, (double)plan->arena_bytes / (1 << 20), backend->name);
             return false;
         }
-        for (int b = 0; b < plan->n_buffers; b++) plan->buffers[b].data = plan->arena + plan->buffers[b].offset;
+        for (int b = 0; b < plan->n_buffers; b++)
+            plan->buffers[b].data = plan->arena + plan->buffers[b].offset;
     }
     if (plan->valid) return true;
     plan->valid_data = backend->alloc(device, sizeof *plan->valid_data);
@@ -188,8 +192,10 @@ static void fill_addresses(sl_plan *plan)
     for (int i = 0; i < plan->n_order; i++) {
         const sl_node *node = plan->order[i];
         const int b = plan->buffer_of[node->id];
-        if (b >= 0) plan->data[node->id] = plan->buffers[b].data;
-        else if (sl_op_flags(node->op) & SL_FLAG_VIEW) plan->data[node->id] = plan->data[node->in[0]->id];
+        if (b >= 0)
+            plan->data[node->id] = plan->buffers[b].data;
+        else if (sl_op_flags(node->op) & SL_FLAG_VIEW)
+            plan->data[node->id] = plan->data[node->in[0]->id];
     }
     if (plan->valid) plan->valid_data = plan->data[plan->valid->id];
     for (int c = 0; c < plan->n_calls; c++) {
@@ -240,7 +246,8 @@ bool sl_plan_place(sl_plan *plan)
         good = make_buffers(plan, last, packed);
     }
     for (int c = 0; c < plan->n_calls && good; c++) {
-        const size_t bytes = plan->calls[c].kernel->workspace ? plan->calls[c].kernel->workspace(&plan->calls[c]) : 0;
+        const size_t bytes =
+            plan->calls[c].kernel->workspace ? plan->calls[c].kernel->workspace(&plan->calls[c]) : 0;
         if (bytes == 0) continue;
         const int at = plan->position[plan->call_nodes[c]->id];
         plan->call_buffer[c] = sl_plan_buffer(plan, (int64_t)bytes, at, at);

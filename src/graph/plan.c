@@ -65,7 +65,8 @@ static void plan_destroy(sl_owned *owned)
     const sl_backend *backend = plan->ctx->backend;
     if (plan->handle) backend->release(plan->ctx->device, plan->handle);
     for (int i = 0; i < plan->n_buffers; i++)
-        if (plan->buffers[i].offset < 0 && plan->buffers[i].data) backend->free(plan->ctx->device, plan->buffers[i].data);
+        if (plan->buffers[i].offset < 0 && plan->buffers[i].data)
+            backend->free(plan->ctx->device, plan->buffers[i].data);
     if (plan->arena) backend->free(plan->ctx->device, plan->arena);
     if (plan->owns_valid && plan->valid_data) backend->free(plan->ctx->device, plan->valid_data);
     if (plan->owns_store) sl_store_free(plan->store);
@@ -108,8 +109,10 @@ static bool gather_variables(sl_plan *plan)
     for (int i = 0; i < plan->n_order; i++) {
         sl_variable *variable = plan->order[i]->variable;
         if (!variable) continue;
-        if (variable->kind == SL_VARIABLE_DATA || variable->kind == SL_VARIABLE_SCRATCH) own[n_own++] = variable;
-        else shared[n_shared++] = variable;
+        if (variable->kind == SL_VARIABLE_DATA || variable->kind == SL_VARIABLE_SCRATCH)
+            own[n_own++] = variable;
+        else
+            shared[n_shared++] = variable;
     }
     plan->own = sl_store_new(plan->ctx);
     if (plan->own) sl_store_add(plan->own, own, n_own);
@@ -145,8 +148,8 @@ sl_plan *sl_plan_build(const sl_plan_request *request)
     plan->roots = sl_new(ctx, (size_t)request->n, sizeof *plan->roots, "a plan");
     bool good = plan->roots != NULL;
     for (int i = 0; i < request->n && good; i++) plan->roots[plan->n_roots++] = request->roots[i];
-    good = good && sl_plan_collect(plan) && (plan->options.no_fuse || sl_plan_fuse(plan)) && gather_variables(plan) &&
-           sl_plan_assign(plan) && sl_plan_place(plan);
+    good = good && sl_plan_collect(plan) && (plan->options.no_fuse || sl_plan_fuse(plan)) &&
+           gather_variables(plan) && sl_plan_assign(plan) && sl_plan_place(plan);
     if (!good) {
         sl_fail(ctx, SL_MEMORY, "out of memory while planning");
         sl_plan_free(plan);
@@ -181,8 +184,10 @@ sl_plan *sl_plan_new(sl_node *const *outputs, int n, const sl_plan_options *opti
     if (lowered && copies && roots && store) {
         memcpy(roots, outputs, (size_t)n * sizeof *roots);
         if (sl_lower(lowered, roots, n, filled.training, NULL, 0, copies) == SL_OK)
-            plan = sl_plan_build(&(sl_plan_request){.graph = lowered, .roots = roots, .n = n, .store = store, .options = filled});
-        else sl_graph_free(lowered);
+            plan = sl_plan_build(&(sl_plan_request){
+                .graph = lowered, .roots = roots, .n = n, .store = store, .options = filled});
+        else
+            sl_graph_free(lowered);
     }
     free(roots);
     if (plan) {
@@ -224,7 +229,8 @@ static void *locate(sl_plan *plan, const sl_node *node, const char *call, bool w
     return data;
 }
 
-static sl_status set(sl_plan *plan, const sl_node *node, const void *values, sl_dtype dtype, size_t size, int64_t count)
+static sl_status set(sl_plan *plan, const sl_node *node, const void *values, sl_dtype dtype, size_t size,
+                     int64_t count)
 {
     void *data = locate(plan, node, "sl_plan_set", true, count);
     if (!data) return plan ? plan->ctx->code : SL_ARGUMENT;
@@ -271,9 +277,10 @@ sl_status sl_plan_set_valid(sl_plan *plan, int samples)
     if (!plan) return SL_ARGUMENT;
     if (!sl_ok(plan->ctx)) return plan->ctx->code;
     if (samples < 1 || samples > plan->batch)
-        return sl_fail(plan->ctx, SL_ARGUMENT, "sl_plan_set_valid: %d samples do not fit a batch of %lld", samples,
-                       (long long)plan->batch);
-    if (!plan->owns_valid) return sl_fail(plan->ctx, SL_ARGUMENT, "sl_plan_set_valid: this plan draws its own batches");
+        return sl_fail(plan->ctx, SL_ARGUMENT, "sl_plan_set_valid: %d samples do not fit a batch of %lld",
+                       samples, (long long)plan->batch);
+    if (!plan->owns_valid)
+        return sl_fail(plan->ctx, SL_ARGUMENT, "sl_plan_set_valid: this plan draws its own batches");
     const int32_t value = samples;
     return sl_to_device(plan->ctx, plan->valid_data, SL_INT, &value, 0, 1);
 }

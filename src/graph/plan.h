@@ -4,7 +4,8 @@
 
 #include "graph/graph.h"
 
-/* A stretch of memory that one or more nodes use in turn (views, in-place operations) or a call's workspace. */
+/* A stretch of memory that one or more nodes use in turn (views, in-place operations) or a call's workspace.
+ */
 typedef struct sl_buffer {
     int64_t bytes;
     int first, last; /* positions in `order` between which it is alive */
@@ -46,7 +47,7 @@ struct sl_plan {
 
     char *arena;
     int64_t arena_bytes, live_bytes;
-    sl_node *valid;       /* computed in the graph, or NULL */
+    sl_node *valid; /* computed in the graph, or NULL */
     int32_t *valid_data;
     bool owns_valid;
     sl_fusion_note *fusions;
@@ -59,10 +60,10 @@ struct sl_plan {
     int n_copies;
 };
 
-bool sl_plan_collect(sl_plan *plan);            /* order and position from the roots */
-bool sl_plan_fuse(sl_plan *plan);               /* fuse.c */
-bool sl_plan_assign(sl_plan *plan);             /* assign.c: calls and kernels */
-bool sl_plan_place(sl_plan *plan);              /* place.c: buffers, arena, addresses */
+bool sl_plan_collect(sl_plan *plan); /* order and position from the roots */
+bool sl_plan_fuse(sl_plan *plan);    /* fuse.c */
+bool sl_plan_assign(sl_plan *plan);  /* assign.c: calls and kernels */
+bool sl_plan_place(sl_plan *plan);   /* place.c: buffers, arena, addresses */
 int sl_plan_buffer(sl_plan *plan, int64_t bytes, int first, int last); /* -1: out of memory */
 bool sl_has_kernel(sl_context *ctx, sl_op op);
 sl_shape sl_concrete(const sl_plan *plan, sl_shape shape); /* the batch filled in */

@@ -13,9 +13,13 @@ static const char *inputs_text(const sl_node *node, char *buffer, size_t size)
 static void print_place(const sl_plan *plan, const sl_node *node, FILE *to)
 {
     const int b = plan->buffer_of[node->id];
-    if (b < 0) fprintf(to, "  %10s %9s", "fixed", "always");
-    else if (plan->buffers[b].offset < 0) fprintf(to, "  %10s %4d–%-4d", "guarded", plan->buffers[b].first, plan->buffers[b].last);
-    else fprintf(to, "  %10lld %4d–%-4d", (long long)plan->buffers[b].offset, plan->buffers[b].first, plan->buffers[b].last);
+    if (b < 0)
+        fprintf(to, "  %10s %9s", "fixed", "always");
+    else if (plan->buffers[b].offset < 0)
+        fprintf(to, "  %10s %4d–%-4d", "guarded", plan->buffers[b].first, plan->buffers[b].last);
+    else
+        fprintf(to, "  %10lld %4d–%-4d", (long long)plan->buffers[b].offset, plan->buffers[b].first,
+                plan->buffers[b].last);
 }
 
 void sl_plan_print(const sl_plan *plan, FILE *to)
@@ -23,23 +27,27 @@ void sl_plan_print(const sl_plan *plan, FILE *to)
     if (!plan || !to) return;
     fprintf(to, "plan on %s (%s), batch %lld\n", plan->ctx->backend->name,
             plan->ctx->backend->describe(plan->ctx->device), (long long)plan->batch);
-    fprintf(to, "%4s  %-26s %-22s %-16s %10s  %10s %-9s  %s\n", "at", "operation/kernel", "node", "shape", "bytes",
-            "offset", "alive", "reads");
+    fprintf(to, "%4s  %-26s %-22s %-16s %10s  %10s %-9s  %s\n", "at", "operation/kernel", "node", "shape",
+            "bytes", "offset", "alive", "reads");
     for (int c = 0; c < plan->n_calls; c++) {
         const sl_node *node = plan->call_nodes[c];
         char kernel[64], reads[256];
         snprintf(kernel, sizeof kernel, "%s/%s", sl_op_name(node->op), plan->calls[c].kernel->name);
         for (int k = 0; k < node->n_out || k == 0; k++) {
-            if (k == 0) fprintf(to, "%4d  %-26s ", plan->position[node->id], kernel);
-            else if (plan->calls[c].out[k].data) fprintf(to, "%4s  %-26s ", "", "");
-            else continue;
+            if (k == 0)
+                fprintf(to, "%4d  %-26s ", plan->position[node->id], kernel);
+            else if (plan->calls[c].out[k].data)
+                fprintf(to, "%4s  %-26s ", "", "");
+            else
+                continue;
             if (node->n_out == 0) {
                 fprintf(to, "%-22s %-16s %10s  %10s %-9s  %s\n", node->name, "(in place)", "", "", "",
                         inputs_text(node, reads, sizeof reads));
                 break;
             }
             const sl_node *output = node->outputs[k];
-            fprintf(to, "%-22s %-16s %10lld", output->name, sl_shape_print(sl_concrete(plan, output->shape)).text,
+            fprintf(to, "%-22s %-16s %10lld", output->name,
+                    sl_shape_print(sl_concrete(plan, output->shape)).text,
                     plan->calls[c].out[k].data ? (long long)sl_node_bytes(plan, output) : 0LL);
             print_place(plan, output, to);
             fprintf(to, "  %s\n", k == 0 ? inputs_text(node, reads, sizeof reads) : "");
@@ -47,8 +55,9 @@ void sl_plan_print(const sl_plan *plan, FILE *to)
     }
     for (int i = 0; i < plan->n_fusions; i++)
         fprintf(to, "fused: %s at '%s'\n", plan->fusions[i].name, plan->fusions[i].node);
-    fprintf(to, "%d kernel calls a step, %d fusions; arena %.2f MiB, most alive at once %.2f MiB\n", plan->n_calls,
-            plan->n_fusions, (double)plan->arena_bytes / (1 << 20), (double)plan->live_bytes / (1 << 20));
+    fprintf(to, "%d kernel calls a step, %d fusions; arena %.2f MiB, most alive at once %.2f MiB\n",
+            plan->n_calls, plan->n_fusions, (double)plan->arena_bytes / (1 << 20),
+            (double)plan->live_bytes / (1 << 20));
 }
 
 sl_plan_info sl_plan_describe(const sl_plan *plan)

@@ -14,23 +14,32 @@
 #endif
 
 /* Guarded placement: a tensor is NaN until its life begins, and out of reach outside of it. */
+static void set_life(const sl_plan *plan, const sl_buffer *buffer, bool begins)
+{
+    const sl_backend *backend = plan->ctx->backend;
+    if (!backend->host_memory) {
+        if (backend->life) backend->life(plan->ctx->device, buffer->data, (size_t)buffer->bytes, begins);
+    } else if (begins) {
+        UNPOISON(buffer->data, (size_t)buffer->bytes);
+        memset(buffer->data, 0xff, (size_t)buffer->bytes); /* all ones: a NaN in float and in double */
+    } else {
+        POISON(buffer->data, (size_t)buffer->bytes);
+    }
+}
+
 static void begin_life(sl_plan *plan, int position)
 {
     for (int b = 0; b < plan->n_buffers; b++) {
         sl_buffer *buffer = &plan->buffers[b];
         if (buffer->first != position || buffer->bytes == 0) continue;
-        if (plan->ctx->backend->host_memory) {
-            UNPOISON(buffer->data, (size_t)buffer->bytes);
-            memset(buffer->data, 0xff, (size_t)buffer->bytes); /* all ones: a NaN in float and in double */
-        }
+        set_life(plan, buffer, true);
     }
 }
 
 static void end_life(sl_plan *plan, int position)
 {
-    if (!plan->ctx->backend->host_memory) return;
     for (int b = 0; b < plan->n_buffers; b++)
-        if (plan->buffers[b].last == position) POISON(plan->buffers[b].data, (size_t)plan->buffers[b].bytes);
+        if (plan->buffers[b].last == position) set_life(plan, &plan->buffers[b], false);
 }
 
 static bool check_finite(sl_plan *plan, const sl_call *call, const sl_tensor *tensor)
@@ -62,7 +71,7 @@ static sl_status run_watched(sl_plan *plan)
     const sl_backend *backend = plan->ctx->backend;
     if (plan->guarded)
         for (int b = 0; b < plan->n_buffers; b++)
-            if (plan->buffers[b].first >= 0) POISON(plan->buffers[b].data, (size_t)plan->buffers[b].bytes);
+            if (plan->buffers[b].first >= 0) set_life(plan, &plan->buffers[b], false);
     int at = 0;
     for (int c = 0; c < plan->n_calls; c++) {
         const int position = plan->position[plan->call_nodes[c]->id];
@@ -75,7 +84,8 @@ static sl_status run_watched(sl_plan *plan)
             for (int k = 0; k < plan->calls[c].n_out; k++)
                 if (!check_finite(plan, &plan->calls[c], &plan->calls[c].out[k])) return plan->ctx->code;
         if (plan->guarded) {
-            const int next = c + 1 < plan->n_calls ? plan->position[plan->call_nodes[c + 1]->id] : plan->n_order;
+            const int next =
+                c + 1 < plan->n_calls ? plan->position[plan->call_nodes[c + 1]->id] : plan->n_order;
             for (int p = position; p < next; p++) end_life(plan, p);
         }
     }

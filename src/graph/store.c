@@ -41,7 +41,8 @@ void *sl_store_data(const sl_store *store, const sl_variable *variable)
 
 /* --- copying with conversion --- */
 
-sl_status sl_to_device(sl_context *ctx, void *to, sl_dtype dtype, const void *host, size_t host_real, int64_t count)
+sl_status sl_to_device(sl_context *ctx, void *to, sl_dtype dtype, const void *host, size_t host_real,
+                       int64_t count)
 {
     const size_t real_size = ctx->backend->real_size;
     if (dtype != SL_FLOAT || host_real == real_size) {
@@ -51,14 +52,17 @@ sl_status sl_to_device(sl_context *ctx, void *to, sl_dtype dtype, const void *ho
     void *converted = sl_new(ctx, (size_t)count, real_size, "a copy to the device");
     if (!converted) return ctx->code;
     for (int64_t i = 0; i < count; i++)
-        if (real_size == sizeof(double)) ((double *)converted)[i] = ((const float *)host)[i];
-        else ((float *)converted)[i] = (float)((const double *)host)[i];
+        if (real_size == sizeof(double))
+            ((double *)converted)[i] = ((const float *)host)[i];
+        else
+            ((float *)converted)[i] = (float)((const double *)host)[i];
     ctx->backend->upload(ctx->device, to, converted, (size_t)count * real_size);
     free(converted);
     return ctx->code;
 }
 
-sl_status sl_to_host(sl_context *ctx, void *host, size_t host_real, sl_dtype dtype, const void *from, int64_t count)
+sl_status sl_to_host(sl_context *ctx, void *host, size_t host_real, sl_dtype dtype, const void *from,
+                     int64_t count)
 {
     const size_t real_size = ctx->backend->real_size;
     if (dtype != SL_FLOAT || host_real == real_size) {
@@ -69,8 +73,10 @@ sl_status sl_to_host(sl_context *ctx, void *host, size_t host_real, sl_dtype dty
     if (!raw) return ctx->code;
     ctx->backend->download(ctx->device, raw, from, (size_t)count * real_size);
     for (int64_t i = 0; i < count; i++)
-        if (host_real == sizeof(double)) ((double *)host)[i] = ((const float *)raw)[i];
-        else ((float *)host)[i] = (float)((const double *)raw)[i];
+        if (host_real == sizeof(double))
+            ((double *)host)[i] = ((const float *)raw)[i];
+        else
+            ((float *)host)[i] = (float)((const double *)raw)[i];
     free(raw);
     return ctx->code;
 }
@@ -128,12 +134,14 @@ static bool add_parameters(sl_store *store, sl_variable *const *variables, int n
     if (count == 0) return true;
     char *block = new_block(store, (size_t)count * real_size);
     void *zeros = calloc((size_t)count, real_size);
-    if (block && zeros) store->ctx->backend->upload(store->ctx->device, block, zeros, (size_t)count * real_size);
+    if (block && zeros)
+        store->ctx->backend->upload(store->ctx->device, block, zeros, (size_t)count * real_size);
     free(zeros);
     if (!block || !zeros) return false;
     for (int i = 0; i < n; i++) {
         if (!is_new(store, variables[i], true)) continue;
-        if (!add_entry(store, variables[i], block) || sl_store_initialise(store, variables[i]) != SL_OK) return false;
+        if (!add_entry(store, variables[i], block) || sl_store_initialise(store, variables[i]) != SL_OK)
+            return false;
         block += (size_t)sl_packed_count(&variables[i]->shape, 1) * real_size;
     }
     return true;
@@ -147,16 +155,21 @@ sl_status sl_store_add(sl_store *store, sl_variable *const *variables, int n)
     for (int i = 0; i < n && good; i++) {
         if (!is_new(store, variables[i], false) || bind_host_data(store, variables[i])) continue;
         const int64_t count = sl_shape_count(variables[i]->shape);
-        void *memory = new_block(store, (size_t)count * sl_dtype_size(variables[i]->dtype, ctx->backend->real_size));
-        good = memory && add_entry(store, variables[i], memory) && sl_store_initialise(store, variables[i]) == SL_OK;
+        void *memory =
+            new_block(store, (size_t)count * sl_dtype_size(variables[i]->dtype, ctx->backend->real_size));
+        good = memory && add_entry(store, variables[i], memory) &&
+               sl_store_initialise(store, variables[i]) == SL_OK;
     }
-    if (!good) sl_fail(ctx, SL_MEMORY, "out of memory for the parameters and data of a model on the %s", ctx->backend->name);
+    if (!good)
+        sl_fail(ctx, SL_MEMORY, "out of memory for the parameters and data of a model on the %s",
+                ctx->backend->name);
     return ctx->code;
 }
 
 sl_status sl_store_alias(sl_store *store, const sl_variable *variable, void *data)
 {
-    if (!add_entry(store, variable, data)) sl_fail(store->ctx, SL_MEMORY, "out of memory for a variable's name");
+    if (!add_entry(store, variable, data))
+        sl_fail(store->ctx, SL_MEMORY, "out of memory for a variable's name");
     return store->ctx->code;
 }
 
@@ -179,12 +192,14 @@ sl_status sl_store_initialise(sl_store *store, sl_variable *variable)
     return ctx->code;
 }
 
-sl_status sl_store_set(sl_store *store, const sl_variable *variable, const void *host, sl_dtype dtype, size_t real_size)
+sl_status sl_store_set(sl_store *store, const sl_variable *variable, const void *host, sl_dtype dtype,
+                       size_t real_size)
 {
     void *data = sl_store_data(store, variable);
     if (!data) return sl_fail(store->ctx, SL_ARGUMENT, "'%s' is no variable of this model", variable->name);
     if (dtype != variable->dtype)
-        return sl_fail(store->ctx, SL_ARGUMENT, "'%s' holds another element type than the values given", variable->name);
+        return sl_fail(store->ctx, SL_ARGUMENT, "'%s' holds another element type than the values given",
+                       variable->name);
     return sl_to_device(store->ctx, data, dtype, host, real_size, sl_shape_count(variable->shape));
 }
 

@@ -29,8 +29,8 @@ static bool propagate(sl_node *node, sl_node **adjoint, const bool *depends)
     if (!any || node->n_in == 0) return true;
     const sl_op_rules *rules = sl_rules(node->op);
     if (!rules->vjp) {
-        sl_fail(node->graph->ctx, SL_UNSUPPORTED, "sl_gradients: %s ('%s') has no derivative", sl_op_name(node->op),
-                node->name);
+        sl_fail(node->graph->ctx, SL_UNSUPPORTED, "sl_gradients: %s ('%s') has no derivative",
+                sl_op_name(node->op), node->name);
         return false;
     }
     bool wanted[16] = {false};
@@ -76,7 +76,8 @@ sl_status sl_gradients(sl_node *y, sl_node *const *wrt, int n, sl_node **out)
     sl_context *ctx = y->graph->ctx;
     if (!sl_ok(ctx)) return ctx->code;
     if (sl_shape_count(y->shape) != 1 || sl_batched(y))
-        return sl_fail(ctx, SL_SHAPE, "sl_gradients: %s is %s; only a scalar has a gradient (take a mean or a sum first)",
+        return sl_fail(ctx, SL_SHAPE,
+                       "sl_gradients: %s is %s; only a scalar has a gradient (take a mean or a sum first)",
                        y->name, sl_shape_print(y->shape).text);
     for (int i = 0; i < n; i++) {
         if (!wrt[i]) return sl_fail(ctx, SL_ARGUMENT, "sl_gradients: node %d is NULL", i);
@@ -85,7 +86,8 @@ sl_status sl_gradients(sl_node *y, sl_node *const *wrt, int n, sl_node **out)
     }
     if (sl_differentiate(y, wrt, n, out) != SL_OK) return ctx->code;
     for (int i = 0; i < n; i++)
-        if (!out[i]) return sl_fail(ctx, SL_ARGUMENT, "sl_gradients: %s does not depend on %s", y->name, wrt[i]->name);
+        if (!out[i])
+            return sl_fail(ctx, SL_ARGUMENT, "sl_gradients: %s does not depend on %s", y->name, wrt[i]->name);
     return SL_OK;
 }
 

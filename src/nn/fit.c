@@ -26,13 +26,15 @@ static sl_report tally(const sl_model *model, const float *history, int64_t step
         correct += (double)history[3 * i + 1];
         count += valid;
     }
-    return (sl_report){.loss = count > 0 ? loss / count : NAN, .count = (int64_t)count,
+    return (sl_report){.loss = count > 0 ? loss / count : NAN,
+                       .count = (int64_t)count,
                        .accuracy = count > 0 && model->has_accuracy ? correct / count : NAN};
 }
 
 static sl_report read_history(sl_model *model, const sl_pass *pass, float *history, int64_t steps)
 {
-    sl_to_host(model->ctx, history, sizeof *history, SL_FLOAT, sl_plan_variable(pass->plan, pass->history), 3 * steps);
+    sl_to_host(model->ctx, history, sizeof *history, SL_FLOAT, sl_plan_variable(pass->plan, pass->history),
+               3 * steps);
     return tally(model, history, steps);
 }
 
@@ -41,7 +43,8 @@ sl_report sl_evaluate(sl_model *model, sl_dataset *data)
     sl_report report = {.loss = NAN, .accuracy = NAN};
     if (!model || !data || !sl_ok(model->ctx)) return report;
     const sl_pass *pass = sl_evaluation_pass(model, data);
-    float *history = pass ? sl_new(model->ctx, (size_t)pass->steps * 3, sizeof *history, "an evaluation") : NULL;
+    float *history =
+        pass ? sl_new(model->ctx, (size_t)pass->steps * 3, sizeof *history, "an evaluation") : NULL;
     if (!history) return report;
     sl_write_counter(model, pass->step, pass->plan, 0);
     const double start = now();
@@ -56,12 +59,14 @@ sl_report sl_evaluate(sl_model *model, sl_dataset *data)
 static double diagnosis_mean(sl_model *model, int column)
 {
     const sl_pass *pass = &model->training;
-    const int64_t width = pass->diagnosis->shape.dim[1], done = sl_read_counter(model, pass->step, NULL) % pass->steps;
+    const int64_t width = pass->diagnosis->shape.dim[1],
+                  done = sl_read_counter(model, pass->step, NULL) % pass->steps;
     const int64_t steps = done ? done : pass->steps;
     float *rows = sl_new(model->ctx, (size_t)(steps * width), sizeof *rows, "a diagnosis");
     double sum = 0;
     if (!rows) return NAN;
-    sl_to_host(model->ctx, rows, sizeof *rows, SL_FLOAT, sl_plan_variable(pass->plan, pass->diagnosis), steps * width);
+    sl_to_host(model->ctx, rows, sizeof *rows, SL_FLOAT, sl_plan_variable(pass->plan, pass->diagnosis),
+               steps * width);
     for (int64_t i = 0; i < steps; i++) sum += (double)rows[i * width + column];
     free(rows);
     return sum / (double)steps;
@@ -74,7 +79,8 @@ bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row)
     for (int p = 0; p < model->n_parameters; p++) {
         if (!model->parameters[p]->variable->decay) continue;
         if (i-- == 0) {
-            *row = (sl_diagnosis){.name = model->parameters[p]->name, .gradient_norm = diagnosis_mean(model, column)};
+            *row = (sl_diagnosis){.name = model->parameters[p]->name,
+                                  .gradient_norm = diagnosis_mean(model, column)};
             return true;
         }
         column++;
@@ -82,9 +88,12 @@ bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row)
     for (int id = 0; id < model->graph->n; id++) {
         if (model->graph->nodes[id]->op != SL_OP_ACTIVATION) continue;
         if (i-- == 0) {
-            *row = (sl_diagnosis){.name = model->graph->nodes[id]->name, .is_activation = true,
-                                  .mean = diagnosis_mean(model, column), .deviation = diagnosis_mean(model, column + 1),
-                                  .active = diagnosis_mean(model, column + 2), .dead = diagnosis_mean(model, column + 3)};
+            *row = (sl_diagnosis){.name = model->graph->nodes[id]->name,
+                                  .is_activation = true,
+                                  .mean = diagnosis_mean(model, column),
+                                  .deviation = diagnosis_mean(model, column + 1),
+                                  .active = diagnosis_mean(model, column + 2),
+                                  .dead = diagnosis_mean(model, column + 3)};
             return true;
         }
         column += 4;
@@ -114,7 +123,8 @@ static void explain_divergence(fitting *f)
     snprintf(where, sizeof where, "%s", sl_ok(ctx) ? "the loss" : ctx->text);
     sl_clear_error(ctx);
     f->pass->plan->options.checked = f->model->options.checked;
-    sl_fail(ctx, SL_NOT_FINITE, "training stopped at step %lld (epoch %d, rate %g): the loss is no longer finite. %s. "
+    sl_fail(ctx, SL_NOT_FINITE,
+            "training stopped at step %lld (epoch %d, rate %g): the loss is no longer finite. %s. "
             "Try a lower rate, a warm-up or clip_norm",
             (long long)f->step, f->epoch.epoch, (double)f->epoch.rate, where);
 }
@@ -131,9 +141,15 @@ static void report_progress(fitting *f, int64_t done, double seconds, int64_t do
     const sl_report so_far = read_history(f->model, f->pass, f->history, done);
     const double rate = seconds > 0 ? (double)(done - done_before) * f->model->options.batch / seconds : 0;
     const int64_t left = f->pass->steps - done + (int64_t)(f->epoch.epochs - f->epoch.epoch) * f->pass->steps;
-    const sl_progress progress = {.epoch = f->epoch.epoch, .epochs = f->epoch.epochs, .step = done, .steps = f->pass->steps,
-                                  .loss = so_far.loss, .accuracy = so_far.accuracy, .samples_per_second = rate,
-                                  .seconds_left = rate > 0 ? (double)left * f->model->options.batch / rate : 0};
+    const sl_progress progress = {.epoch = f->epoch.epoch,
+                                  .epochs = f->epoch.epochs,
+                                  .step = done,
+                                  .steps = f->pass->steps,
+                                  .loss = so_far.loss,
+                                  .accuracy = so_far.accuracy,
+                                  .samples_per_second = rate,
+                                  .seconds_left =
+                                      rate > 0 ? (double)left * f->model->options.batch / rate : 0};
     if (f->bar) sl_progress_show(f->bar, &progress);
     if (f->options->on_progress) f->options->on_progress(f->options->data, &progress);
     if (!isfinite(so_far.loss)) {
@@ -211,8 +227,8 @@ static bool set_out(fitting *f, sl_dataset *train)
     if (!f->pass) return false;
     f->history = sl_new(model->ctx, (size_t)steps * 3, sizeof *f->history, "a training run");
     if (f->history && model->unfinished && model->n_unfinished == steps * 3)
-        sl_to_device(model->ctx, sl_plan_variable(f->pass->plan, f->pass->history), SL_FLOAT, model->unfinished,
-                     sizeof(float), model->n_unfinished);
+        sl_to_device(model->ctx, sl_plan_variable(f->pass->plan, f->pass->history), SL_FLOAT,
+                     model->unfinished, sizeof(float), model->n_unfinished);
     free(model->unfinished);
     model->unfinished = NULL;
     return f->history != NULL;
@@ -257,12 +273,15 @@ sl_status sl_train_step(sl_model *model, sl_dataset *train, int epochs, sl_trace
     if (!model || !train) return SL_ARGUMENT;
     sl_context *ctx = model->ctx;
     if (!sl_ok(ctx)) return ctx->code;
-    if (epochs < 1) return sl_fail(ctx, SL_ARGUMENT, "sl_train_step: epochs is %d; it must be at least 1", epochs);
+    if (epochs < 1)
+        return sl_fail(ctx, SL_ARGUMENT, "sl_train_step: epochs is %d; it must be at least 1", epochs);
     const sl_fit_options options = {.epochs = epochs};
     fitting f = {.model = model, .options = &options};
     if (set_out(&f, train)) {
-        if (trace) sl_plan_trace(f.pass->plan, trace, data);
-        else sl_plan_run(f.pass->plan);
+        if (trace)
+            sl_plan_trace(f.pass->plan, trace, data);
+        else
+            sl_plan_run(f.pass->plan);
     }
     free(f.history);
     return ctx->code;

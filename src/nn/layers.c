@@ -39,7 +39,8 @@ static sl_node *finish(sl_node *y, const char *layer, sl_node *bias, sl_activati
     }
     if (y) sl_node_rename(y, layer);
     sl_node *f = sl_activate(y, activation);
-    if (f && f != y) sl_node_rename(f, sl_graph_text(f->graph, "%s.%s", layer, sl_activation_name(activation.row)));
+    if (f && f != y)
+        sl_node_rename(f, sl_graph_text(f->graph, "%s.%s", layer, sl_activation_name(activation.row)));
     return f;
 }
 
@@ -81,15 +82,18 @@ sl_node *sl_conv2d_with(sl_node *x, const sl_conv2d_options *o)
         if (attr.pad[i] < 0) return refuse(x, name, "padding", attr.pad[i]);
     }
     if (x->shape.n != 4) {
-        sl_fail(graph->ctx, SL_SHAPE, "%s: '%s' is %s; a convolution needs images [n, height, width, channels]", name,
-                x->name, sl_shape_print(x->shape).text);
+        sl_fail(graph->ctx, SL_SHAPE,
+                "%s: '%s' is %s; a convolution needs images [n, height, width, channels]", name, x->name,
+                sl_shape_print(x->shape).text);
         return NULL;
     }
-    sl_node *w = parameter(graph, name, "weight", (sl_shape){4, {attr.kernel[0], attr.kernel[1], x->shape.dim[3], o->filters}},
+    sl_node *w = parameter(graph, name, "weight",
+                           (sl_shape){4, {attr.kernel[0], attr.kernel[1], x->shape.dim[3], o->filters}},
                            &(sl_parameter_options){.init = o->init, .l2 = o->l2, .decay = true});
     if (w) w->variable->fan_out = (int64_t)attr.kernel[0] * attr.kernel[1] * o->filters;
-    sl_node *b = o->no_bias ? NULL : parameter(graph, name, "bias", (sl_shape){1, {o->filters}},
-                                               &(sl_parameter_options){.init = {SL_INIT_ZEROS, 0}});
+    sl_node *b = o->no_bias ? NULL
+                            : parameter(graph, name, "bias", (sl_shape){1, {o->filters}},
+                                        &(sl_parameter_options){.init = {SL_INIT_ZEROS, 0}});
     sl_node *y = sl_node2(SL_OP_CONV2D, &attr, x, w);
     return y ? finish(y, name, b, o->activation) : NULL;
 }
@@ -111,21 +115,24 @@ static bool pool_attr(sl_node *x, const sl_pool2d_options *o, sl_pool_attr *attr
 sl_node *sl_max_pool2d_with(sl_node *x, const sl_pool2d_options *options)
 {
     sl_pool_attr attr;
-    return x && sl_ok(x->graph->ctx) && pool_attr(x, options, &attr) ? sl_node1(SL_OP_MAX_POOL2D, &attr, x) : NULL;
+    return x && sl_ok(x->graph->ctx) && pool_attr(x, options, &attr) ? sl_node1(SL_OP_MAX_POOL2D, &attr, x)
+                                                                     : NULL;
 }
 
 sl_node *sl_avg_pool2d_with(sl_node *x, const sl_pool2d_options *options)
 {
     sl_pool_attr attr;
-    return x && sl_ok(x->graph->ctx) && pool_attr(x, options, &attr) ? sl_node1(SL_OP_AVG_POOL2D, &attr, x) : NULL;
+    return x && sl_ok(x->graph->ctx) && pool_attr(x, options, &attr) ? sl_node1(SL_OP_AVG_POOL2D, &attr, x)
+                                                                     : NULL;
 }
 
 sl_node *sl_global_avg_pool(sl_node *x)
 {
     if (!x || !sl_ok(x->graph->ctx)) return NULL;
     if (x->shape.n != 4) {
-        sl_fail(x->graph->ctx, SL_SHAPE, "global average pooling: '%s' is %s; it needs images [n, height, width, channels]",
-                x->name, sl_shape_print(x->shape).text);
+        sl_fail(x->graph->ctx, SL_SHAPE,
+                "global average pooling: '%s' is %s; it needs images [n, height, width, channels]", x->name,
+                sl_shape_print(x->shape).text);
         return NULL;
     }
     return sl_flatten(sl_avg_pool2d(x, .kernel = (int)x->shape.dim[1], .kernel_width = (int)x->shape.dim[2]));
@@ -149,7 +156,8 @@ sl_node *sl_batch_norm_with(sl_node *x, const sl_batch_norm_options *options)
     if (!x || !sl_ok(x->graph->ctx)) return NULL;
     sl_graph *graph = x->graph;
     const char *name = layer_name(graph, options->name, KIND_NORM, "norm");
-    const sl_batch_norm_attr attr = {sl_float_or(options->epsilon, 1e-5f), sl_float_or(options->momentum, 0.1f)};
+    const sl_batch_norm_attr attr = {sl_float_or(options->epsilon, 1e-5f),
+                                     sl_float_or(options->momentum, 0.1f)};
     if (!(attr.epsilon > 0) || !(attr.momentum >= 0 && attr.momentum <= 1)) {
         sl_fail(graph->ctx, SL_ARGUMENT, "%s: epsilon %g must be positive and momentum %g in [0, 1]", name,
                 (double)attr.epsilon, (double)attr.momentum);
@@ -160,8 +168,11 @@ sl_node *sl_batch_norm_with(sl_node *x, const sl_batch_norm_options *options)
     in[1] = parameter(graph, name, "weight", shape, &(sl_parameter_options){.init = {SL_INIT_CONSTANT, 1}});
     in[2] = parameter(graph, name, "bias", shape, &(sl_parameter_options){.init = {SL_INIT_ZEROS, 0}});
     for (int i = 0; i < 2; i++)
-        in[3 + i] = sl_variable_new(graph, &(sl_variable){.name = sl_graph_text(graph, "%s.running_%s", name, i ? "var" : "mean"),
-                                                          .kind = SL_VARIABLE_STATE, .shape = shape, .fill = i});
+        in[3 + i] = sl_variable_new(
+            graph, &(sl_variable){.name = sl_graph_text(graph, "%s.running_%s", name, i ? "var" : "mean"),
+                                  .kind = SL_VARIABLE_STATE,
+                                  .shape = shape,
+                                  .fill = i});
     sl_node *y = sl_node_new(graph, SL_OP_BATCH_NORM, &attr, 5, in);
     if (y) sl_node_rename(y, name);
     return y;
@@ -193,8 +204,8 @@ sl_node *sl_binary_cross_entropy(sl_node *logits, sl_node *targets)
 static sl_node *difference(sl_node *y, sl_node *targets)
 {
     if (y && targets && !sl_shape_equal(y->shape, targets->shape)) {
-        sl_fail(y->graph->ctx, SL_SHAPE, "squared error: outputs '%s' are %s but targets '%s' are %s", y->name,
-                sl_shape_print(y->shape).text, targets->name, sl_shape_print(targets->shape).text);
+        sl_fail(y->graph->ctx, SL_SHAPE, "squared error: outputs '%s' are %s but targets '%s' are %s",
+                y->name, sl_shape_print(y->shape).text, targets->name, sl_shape_print(targets->shape).text);
         return NULL;
     }
     return sl_square(sl_sub(predicts(y, SL_OP_RESHAPE), targets));

@@ -35,7 +35,8 @@ typedef struct reader {
 static sl_node *fail(const reader *r, const char *word, const char *what)
 {
     const int length = (int)strcspn(word, " \t");
-    sl_fail(r->ctx, SL_ARGUMENT, "model line, character %d, '%.*s': %s", (int)(word - r->line) + 1, length, word, what);
+    sl_fail(r->ctx, SL_ARGUMENT, "model line, character %d, '%.*s': %s", (int)(word - r->line) + 1, length,
+            word, what);
     return NULL;
 }
 
@@ -63,20 +64,29 @@ static bool read_numbers(reader *r, word *w, const char *at, int wanted)
         if (w->count > 0 && *at++ != '-') break;
         if (!read_integer(&at, &w->numbers[w->count])) break;
     }
-    if (w->count < wanted) return fail(r, w->start, wanted > 1 ? "expected kernel-filters, as in conv3-32" : "expected a number behind the name");
+    if (w->count < wanted)
+        return fail(r, w->start,
+                    wanted > 1 ? "expected kernel-filters, as in conv3-32"
+                               : "expected a number behind the name");
     while (at < w->end) {
         const char letter = *at++;
         char *end = NULL;
         bool good = true;
-        if (letter == 'p') good = read_integer(&at, &w->pad);
-        else if (letter == 's') good = read_integer(&at, &w->stride) && w->stride > 0;
-        else if (letter == 'd') good = read_integer(&at, &w->dilation) && w->dilation > 0;
+        if (letter == 'p')
+            good = read_integer(&at, &w->pad);
+        else if (letter == 's')
+            good = read_integer(&at, &w->stride) && w->stride > 0;
+        else if (letter == 'd')
+            good = read_integer(&at, &w->dilation) && w->dilation > 0;
         else if (letter == '~') {
             w->l2 = sl_text_to_float(at, &end);
             good = end != at && w->l2 >= 0 && isfinite(w->l2);
             at = end;
-        } else good = false;
-        if (!good) return fail(r, w->start, "only p, s, d with a number (padding, stride, dilation) or ~ with an L2 may follow");
+        } else
+            good = false;
+        if (!good)
+            return fail(r, w->start,
+                        "only p, s, d with a number (padding, stride, dilation) or ~ with an L2 may follow");
     }
     return true;
 }
@@ -111,7 +121,8 @@ static sl_node *line_drop(reader *r, word *w, sl_node *x)
 {
     char *end = NULL;
     const float rate = sl_text_to_float(w->start + strlen("drop"), &end);
-    if (end != w->end || !(rate >= 0 && rate < 1)) return fail(r, w->start, "expected a rate in [0, 1), as in drop.25");
+    if (end != w->end || !(rate >= 0 && rate < 1))
+        return fail(r, w->start, "expected a rate in [0, 1), as in drop.25");
     return sl_dropout(x, .rate = rate == 0 ? SL_ZERO : rate);
 }
 
@@ -142,7 +153,8 @@ static sl_node *line_flatten(reader *r, word *w, sl_node *x)
 
 static sl_node *line_act(reader *r, word *w, sl_node *x)
 {
-    return w->end - w->start == 3 ? sl_activate(x, r->activation) : fail(r, w->start, "nothing may follow act");
+    return w->end - w->start == 3 ? sl_activate(x, r->activation)
+                                  : fail(r, w->start, "nothing may follow act");
 }
 
 static sl_node *sequence(reader *r, sl_node *x);
@@ -161,7 +173,8 @@ static sl_node *line_res(reader *r, word *w, sl_node *x)
         if (x->shape.n != 4 || y->shape.n != 4) return fail(r, w->start, "what is inside changes the shape");
         const int64_t sh = (x->shape.dim[1] + y->shape.dim[1] - 1) / y->shape.dim[1];
         const int64_t sw = (x->shape.dim[2] + y->shape.dim[2] - 1) / y->shape.dim[2];
-        x = sl_conv2d(x, .kernel = 1, .filters = (int)y->shape.dim[3], .stride = (int)sh, .stride_width = (int)sw, .init = r->init);
+        x = sl_conv2d(x, .kernel = 1, .filters = (int)y->shape.dim[3], .stride = (int)sh,
+                      .stride_width = (int)sw, .init = r->init);
     }
     return sl_add(x, y);
 }
@@ -170,8 +183,9 @@ static const struct {
     const char *name;
     sl_node *(*build)(reader *r, word *w, sl_node *x);
 } words[] = {
-    {"dense", line_dense}, {"conv", line_conv}, {"pool", line_pool},       {"avgpool", line_avgpool}, {"drop", line_drop},
-    {"bn", line_bn},       {"gap", line_gap},   {"flatten", line_flatten}, {"act", line_act},         {"res(", line_res},
+    {"dense", line_dense}, {"conv", line_conv}, {"pool", line_pool}, {"avgpool", line_avgpool},
+    {"drop", line_drop},   {"bn", line_bn},     {"gap", line_gap},   {"flatten", line_flatten},
+    {"act", line_act},     {"res(", line_res},
 };
 
 static sl_node *build_word(reader *r, word *w, sl_node *x)
@@ -182,7 +196,9 @@ static sl_node *build_word(reader *r, word *w, sl_node *x)
     const size_t length = (size_t)(w->end - w->start), bare = strcspn(w->start, "( ");
     snprintf(name, sizeof name, "%.*s", (int)bare, w->start);
     if (!sl_activation_find_row(name))
-        return fail(r, w->start, "unknown word; there are dense, conv, pool, avgpool, gap, bn, drop, flatten, act, res( … ) and the activations");
+        return fail(r, w->start,
+                    "unknown word; there are dense, conv, pool, avgpool, gap, bn, drop, flatten, act, res( … "
+                    ") and the activations");
     char text[64];
     snprintf(text, sizeof text, "%.*s", (int)length, w->start);
     return sl_activate(x, sl_activation_parse(r->ctx, text));
@@ -194,7 +210,8 @@ static sl_node *sequence(reader *r, sl_node *x)
         r->at += strspn(r->at, " \t");
         if (*r->at == 0 || *r->at == ')') return x;
         word w = {.start = r->at, .end = r->at + strcspn(r->at, " \t")};
-        if (strncmp(w.start, "res(", 4) == 0) w.end = w.start + 4;
+        if (strncmp(w.start, "res(", 4) == 0)
+            w.end = w.start + 4;
         else /* the bracket that closes a block belongs to the block: "dense10)" */
             for (int open = 0; w.end > w.start && w.end[-1] == ')'; w.end--) {
                 open = 0;
@@ -217,7 +234,8 @@ sl_node *sl_model_line(sl_node *x, const char *line, sl_activation activation, s
     reader r = {.ctx = graph->ctx, .activation = activation, .init = init};
     r.line = r.at = line ? line : "";
     if (r.line[strspn(r.line, " \t")] == 0) {
-        sl_fail(graph->ctx, SL_ARGUMENT, "the model line is empty; try mlp, lenet, cnn or \"dense128 act dense10\"");
+        sl_fail(graph->ctx, SL_ARGUMENT,
+                "the model line is empty; try mlp, lenet, cnn or \"dense128 act dense10\"");
         return NULL;
     }
     sl_node *y = sequence(&r, x);

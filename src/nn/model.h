@@ -42,13 +42,13 @@ struct sl_model {
     sl_plan *predictor;
     int predictor_batch;
 
-    int64_t first_step;   /* of the fit that is going on or was interrupted */
-    int goal;             /* its last epoch, counted from the first ever; 0: none is open */
-    int64_t epoch_steps;  /* steps of an epoch of the data trained on last */
-    double best_loss;     /* plateau */
+    int64_t first_step;  /* of the fit that is going on or was interrupted */
+    int goal;            /* its last epoch, counted from the first ever; 0: none is open */
+    int64_t epoch_steps; /* steps of an epoch of the data trained on last */
+    double best_loss;    /* plateau */
     int epochs_since_best;
     bool interrupted;
-    float *unfinished;    /* the history of an epoch that a restored file was in the middle of */
+    float *unfinished; /* the history of an epoch that a restored file was in the middle of */
     int64_t n_unfinished;
 };
 

@@ -18,9 +18,11 @@ static const struct {
 #undef OPTIMIZER
 };
 
-static const char *const schedules[] = {
-    [SL_CONSTANT] = "constant", [SL_STEP_DECAY] = "step", [SL_COSINE] = "cosine", [SL_ONE_CYCLE] = "one-cycle",
-    [SL_PLATEAU] = "plateau"};
+static const char *const schedules[] = {[SL_CONSTANT] = "constant",
+                                        [SL_STEP_DECAY] = "step",
+                                        [SL_COSINE] = "cosine",
+                                        [SL_ONE_CYCLE] = "one-cycle",
+                                        [SL_PLATEAU] = "plateau"};
 enum { SCHEDULES = sizeof schedules / sizeof *schedules };
 
 const char *sl_optimizer_name(int row)
@@ -83,17 +85,20 @@ bool sl_optimizer_check(sl_context *ctx, const sl_optimizer *o)
         {"beta1", o->beta1, o->beta1 >= 0 && o->beta1 < 1, "in [0, 1)"},
         {"beta2", o->beta2, o->beta2 >= 0 && o->beta2 < 1, "in [0, 1)"},
         {"epsilon", o->epsilon, o->epsilon >= 0 && isfinite(o->epsilon), "a number of at least 0"},
-        {"weight decay", o->weight_decay, o->weight_decay >= 0 && isfinite(o->weight_decay), "a number of at least 0"},
-        {"schedule factor", o->schedule.factor, o->schedule.factor >= 0 && o->schedule.factor <= 1, "in [0, 1]"},
-        {"warm-up", o->schedule.warmup, o->schedule.warmup >= 0 && isfinite(o->schedule.warmup), "a number of at least 0"},
+        {"weight decay", o->weight_decay, o->weight_decay >= 0 && isfinite(o->weight_decay),
+         "a number of at least 0"},
+        {"schedule factor", o->schedule.factor, o->schedule.factor >= 0 && o->schedule.factor <= 1,
+         "in [0, 1]"},
+        {"warm-up", o->schedule.warmup, o->schedule.warmup >= 0 && isfinite(o->schedule.warmup),
+         "a number of at least 0"},
         {"schedule period", (float)o->schedule.period, o->schedule.period > 0, "at least 1"},
         {"patience", (float)o->schedule.patience, o->schedule.patience >= 0, "at least 0"},
     };
     if (!sl_optimizer_name(o->row)) sl_fail(ctx, SL_ARGUMENT, "optimizer: there is no row %d", o->row);
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (!checks[i].good)
-            sl_fail(ctx, SL_ARGUMENT, "optimizer: %s is %g; it must be %s", checks[i].name, (double)checks[i].value,
-                    checks[i].range);
+            sl_fail(ctx, SL_ARGUMENT, "optimizer: %s is %g; it must be %s", checks[i].name,
+                    (double)checks[i].value, checks[i].range);
     return sl_ok(ctx);
 }
 
@@ -105,9 +110,12 @@ sl_schedule sl_schedule_parse(sl_context *ctx, const char *text)
     const size_t length = strcspn(text, "(");
     sl_schedule out = {0};
     int kind = 0;
-    while (kind < SCHEDULES && (strlen(schedules[kind]) != length || strncmp(schedules[kind], text, length) != 0)) kind++;
+    while (kind < SCHEDULES &&
+           (strlen(schedules[kind]) != length || strncmp(schedules[kind], text, length) != 0))
+        kind++;
     if (kind == SCHEDULES) {
-        sl_fail(ctx, SL_ARGUMENT, "there is no schedule '%s'; there are constant, step, cosine, one-cycle, plateau", text);
+        sl_fail(ctx, SL_ARGUMENT,
+                "there is no schedule '%s'; there are constant, step, cosine, one-cycle, plateau", text);
         return none;
     }
     out.kind = (sl_schedule_kind)kind;
@@ -120,13 +128,21 @@ sl_schedule sl_schedule_parse(sl_context *ctx, const char *text)
         const float value = at[n] == '=' ? sl_text_to_float(at + n + 1, &end) : NAN;
         const bool read = end && end != at + n + 1 && isfinite(value);
         if (read) at = end;
-        if (read && strcmp(name, "factor") == 0) out.factor = value == 0 ? SL_ZERO : value;
-        else if (read && strcmp(name, "period") == 0) out.period = (int)value;
-        else if (read && strcmp(name, "patience") == 0) out.patience = value == 0 ? SL_NONE : (int)value;
-        else if (read && strcmp(name, "warmup") == 0) out.warmup = value;
-        else if (read && strcmp(name, "lowest") == 0) out.lowest = value;
+        if (read && strcmp(name, "factor") == 0)
+            out.factor = value == 0 ? SL_ZERO : value;
+        else if (read && strcmp(name, "period") == 0)
+            out.period = (int)value;
+        else if (read && strcmp(name, "patience") == 0)
+            out.patience = value == 0 ? SL_NONE : (int)value;
+        else if (read && strcmp(name, "warmup") == 0)
+            out.warmup = value;
+        else if (read && strcmp(name, "lowest") == 0)
+            out.lowest = value;
         else {
-            sl_fail(ctx, SL_ARGUMENT, "schedule '%s': in the brackets stand factor=, period=, patience=, warmup= or lowest= with numbers", text);
+            sl_fail(ctx, SL_ARGUMENT,
+                    "schedule '%s': in the brackets stand factor=, period=, patience=, warmup= or lowest= "
+                    "with numbers",
+                    text);
             return none;
         }
     } while (*at == ',');

@@ -38,17 +38,23 @@ static int columns(FILE *to)
 static const char *time_text(double seconds, char *text, size_t size)
 {
     const long s = lround(seconds);
-    if (s < 60) snprintf(text, size, "%ld s", s);
-    else if (s < 3600) snprintf(text, size, "%ld:%02ld min", s / 60, s % 60);
-    else snprintf(text, size, "%ld:%02ld h", s / 3600, s / 60 % 60);
+    if (s < 60)
+        snprintf(text, size, "%ld s", s);
+    else if (s < 3600)
+        snprintf(text, size, "%ld:%02ld min", s / 60, s % 60);
+    else
+        snprintf(text, size, "%ld:%02ld h", s / 3600, s / 60 % 60);
     return text;
 }
 
 static const char *count_text(double count, char *text, size_t size)
 {
-    if (count >= 1e6) snprintf(text, size, "%.2f M", count / 1e6);
-    else if (count >= 1e4) snprintf(text, size, "%.0f k", count / 1e3);
-    else snprintf(text, size, "%.0f", count);
+    if (count >= 1e6)
+        snprintf(text, size, "%.2f M", count / 1e6);
+    else if (count >= 1e4)
+        snprintf(text, size, "%.0f k", count / 1e3);
+    else
+        snprintf(text, size, "%.0f", count);
     return text;
 }
 
@@ -57,9 +63,10 @@ void sl_progress_show(sl_progress_bar *bar, const sl_progress *p)
     if (!bar->terminal) return;
     char rate[32], left[32], numbers[160], accuracy[32] = "";
     if (!isnan(p->accuracy)) snprintf(accuracy, sizeof accuracy, "  acc %5.2f %%", 100 * p->accuracy);
-    const int n = snprintf(numbers, sizeof numbers, " %lld/%lld  loss %.4f%s  %s/s  %s left", (long long)p->step,
-                           (long long)p->steps, p->loss, accuracy, count_text(p->samples_per_second, rate, sizeof rate),
-                           time_text(p->seconds_left, left, sizeof left));
+    const int n =
+        snprintf(numbers, sizeof numbers, " %lld/%lld  loss %.4f%s  %s/s  %s left", (long long)p->step,
+                 (long long)p->steps, p->loss, accuracy, count_text(p->samples_per_second, rate, sizeof rate),
+                 time_text(p->seconds_left, left, sizeof left));
     char head[32];
     const int h = snprintf(head, sizeof head, "epoch %d/%d ", p->epoch, p->epochs);
     const int room = columns(bar->to) - n - h - 1, width = room > 40 ? 40 : room;
@@ -82,6 +89,7 @@ void sl_progress_epoch(sl_progress_bar *bar, const sl_epoch *e)
         fprintf(bar->to, "   validation loss %.4f", e->validation.loss);
         if (!isnan(e->validation.accuracy)) fprintf(bar->to, "  acc %5.2f %%", 100 * e->validation.accuracy);
     }
-    fprintf(bar->to, "   %.2f s, %s samples/s\n", e->train.seconds, count_text(e->samples_per_second, rate, sizeof rate));
+    fprintf(bar->to, "   %.2f s, %s samples/s\n", e->train.seconds,
+            count_text(e->samples_per_second, rate, sizeof rate));
     fflush(bar->to);
 }

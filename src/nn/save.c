@@ -77,7 +77,8 @@ static void describe(writer *w)
     const sl_optimizer *o = &model->options.optimizer;
     char text[128];
     put_text(w, "format", "slope 1");
-    put_text(w, "layout", "dense weights [in, out]; kernels [height, width, in, out]; images [height, width, channels]");
+    put_text(w, "layout",
+             "dense weights [in, out]; kernels [height, width, in, out]; images [height, width, channels]");
     if (model->graph->line) {
         put_text(w, "line", model->graph->line);
         put_text(w, "activation", sl_activation_print(model->graph->line_activation, text, sizeof text));
@@ -95,11 +96,19 @@ static void describe(writer *w)
     const struct {
         const char *key;
         float value;
-    } numbers[] = {{"rate", o->rate}, {"momentum", o->momentum}, {"beta1", o->beta1}, {"beta2", o->beta2},
-                   {"epsilon", o->epsilon}, {"weight_decay", o->weight_decay}, {"clip_norm", model->options.clip_norm},
-                   {"clip_value", model->options.clip_value}, {"schedule_factor", o->schedule.factor},
-                   {"schedule_warmup", o->schedule.warmup}, {"schedule_lowest", o->schedule.lowest}};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) put_float(w, numbers[i].key, (double)numbers[i].value);
+    } numbers[] = {{"rate", o->rate},
+                   {"momentum", o->momentum},
+                   {"beta1", o->beta1},
+                   {"beta2", o->beta2},
+                   {"epsilon", o->epsilon},
+                   {"weight_decay", o->weight_decay},
+                   {"clip_norm", model->options.clip_norm},
+                   {"clip_value", model->options.clip_value},
+                   {"schedule_factor", o->schedule.factor},
+                   {"schedule_warmup", o->schedule.warmup},
+                   {"schedule_lowest", o->schedule.lowest}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        put_float(w, numbers[i].key, (double)numbers[i].value);
     put_text(w, "schedule", sl_schedule_name(o->schedule.kind));
     put_integer(w, "schedule_period", o->schedule.period);
     put_integer(w, "schedule_patience", o->schedule.patience);
@@ -114,12 +123,14 @@ static void describe(writer *w)
 static bool put_state(writer *w)
 {
     const sl_model *model = w->model;
-    bool good = put_variable(w, model->step) && put_variable(w, model->products) && put_variable(w, model->plateau);
+    bool good =
+        put_variable(w, model->step) && put_variable(w, model->products) && put_variable(w, model->plateau);
     for (int i = 0; i < model->n_slots && good; i++) good = put_variable(w, model->slots[i]);
     const sl_pass *pass = &model->training;
     const int64_t step = sl_read_counter(w->model, model->step, NULL);
     if (good && pass->plan && step % pass->steps != 0)
-        good = put_values(w, "history", (sl_shape){2, {pass->steps, 3}}, SL_FLOAT, sl_plan_variable(pass->plan, pass->history));
+        good = put_values(w, "history", (sl_shape){2, {pass->steps, 3}}, SL_FLOAT,
+                          sl_plan_variable(pass->plan, pass->history));
     else if (good && model->unfinished) /* restored and not yet trained on */
         good = put_copy(w, "history", (sl_shape){2, {model->n_unfinished / 3, 3}}, model->unfinished);
     return good;
@@ -132,10 +143,13 @@ sl_status sl_save(sl_model *model, const char *path)
     if (!sl_ok(ctx)) return ctx->code;
     if (!path || !*path) return sl_fail(ctx, SL_ARGUMENT, "sl_save: the path is empty");
     writer w = {.model = model, .texts = sl_graph_new(ctx)};
-    w.tensors = sl_new(ctx, (size_t)(model->n_parameters + model->n_statistics) + 16, sizeof *w.tensors, "saving a model");
+    w.tensors = sl_new(ctx, (size_t)(model->n_parameters + model->n_statistics) + 16, sizeof *w.tensors,
+                       "saving a model");
     bool good = w.texts && w.tensors;
-    for (int i = 0; i < model->n_parameters && good; i++) good = put_variable(&w, model->parameters[i]->variable);
-    for (int i = 0; i < model->n_statistics && good; i++) good = put_variable(&w, model->statistics[i]->variable);
+    for (int i = 0; i < model->n_parameters && good; i++)
+        good = put_variable(&w, model->parameters[i]->variable);
+    for (int i = 0; i < model->n_statistics && good; i++)
+        good = put_variable(&w, model->statistics[i]->variable);
     good = good && put_state(&w);
     if (good) describe(&w);
     if (good && sl_ok(ctx)) sl_safetensors_write(ctx, path, w.tensors, w.n, w.metadata);
@@ -174,19 +188,23 @@ static float option_value(float value)
     return value == 0 ? SL_ZERO : value;
 }
 
-static bool read_variable(sl_model *model, const sl_safetensors *file, const char *path, const sl_variable *variable)
+static bool read_variable(sl_model *model, const sl_safetensors *file, const char *path,
+                          const sl_variable *variable)
 {
     const sl_file_tensor *tensor = sl_safetensors_find(file, variable->name);
     const sl_file_dtype wanted = variable->dtype == SL_INT ? SL_FILE_I32 : SL_FILE_F32;
     if (!tensor)
-        sl_fail(model->ctx, SL_FORMAT, "%s: the tensor '%s' is missing; the file holds another model", path, variable->name);
+        sl_fail(model->ctx, SL_FORMAT, "%s: the tensor '%s' is missing; the file holds another model", path,
+                variable->name);
     else if (tensor->dtype != wanted)
-        sl_fail(model->ctx, SL_FORMAT, "%s: '%s' holds %s, not %s", path, variable->name, sl_file_dtype_name(tensor->dtype),
-                sl_file_dtype_name(wanted));
+        sl_fail(model->ctx, SL_FORMAT, "%s: '%s' holds %s, not %s", path, variable->name,
+                sl_file_dtype_name(tensor->dtype), sl_file_dtype_name(wanted));
     else if (!sl_shape_equal(tensor->shape, variable->shape))
-        sl_fail(model->ctx, SL_SHAPE, "%s: '%s' is %s in the file but %s in the model; the file holds another model", path,
+        sl_fail(model->ctx, SL_SHAPE,
+                "%s: '%s' is %s in the file but %s in the model; the file holds another model", path,
                 variable->name, sl_shape_print(tensor->shape).text, sl_shape_print(variable->shape).text);
-    else sl_store_set(model->store, variable, tensor->data, variable->dtype, sizeof(float));
+    else
+        sl_store_set(model->store, variable, tensor->data, variable->dtype, sizeof(float));
     return sl_ok(model->ctx);
 }
 
@@ -195,17 +213,19 @@ static bool read_state(sl_model *model, const sl_safetensors *file, const char *
     sl_context *ctx = model->ctx;
     const unsigned long long seed = (unsigned long long)get_integer(file, "seed", 0);
     if (seed != ctx->options.seed) {
-        sl_fail(ctx, SL_ARGUMENT, "%s was trained with seed %llu, but this context has seed %llu; a resumed run needs the same",
+        sl_fail(ctx, SL_ARGUMENT,
+                "%s was trained with seed %llu, but this context has seed %llu; a resumed run needs the same",
                 path, seed, (unsigned long long)ctx->options.seed);
         return false;
     }
     const char *optimizer = get_text(file, "optimizer", "");
     if (strcmp(optimizer, sl_optimizer_name(model->options.optimizer.row)) != 0) {
-        sl_fail(ctx, SL_ARGUMENT, "%s was trained with the optimizer %s, but this model has %s", path, optimizer,
-                sl_optimizer_name(model->options.optimizer.row));
+        sl_fail(ctx, SL_ARGUMENT, "%s was trained with the optimizer %s, but this model has %s", path,
+                optimizer, sl_optimizer_name(model->options.optimizer.row));
         return false;
     }
-    bool good = read_variable(model, file, path, model->step) && read_variable(model, file, path, model->products) &&
+    bool good = read_variable(model, file, path, model->step) &&
+                read_variable(model, file, path, model->products) &&
                 read_variable(model, file, path, model->plateau);
     for (int i = 0; i < model->n_slots && good; i++) good = read_variable(model, file, path, model->slots[i]);
     if (!good) return false;
@@ -214,7 +234,8 @@ static bool read_state(sl_model *model, const sl_safetensors *file, const char *
     model->epochs_since_best = (int)get_integer(file, "epochs_since_best", 0);
     model->best_loss = INFINITY;
     if (sl_safetensors_metadata(file, "best_loss_high"))
-        model->best_loss = (double)get_float(file, "best_loss_high", 0) + (double)get_float(file, "best_loss_low", 0);
+        model->best_loss =
+            (double)get_float(file, "best_loss_high", 0) + (double)get_float(file, "best_loss_low", 0);
     const sl_file_tensor *history = sl_safetensors_find(file, "history");
     if (!history) return true;
     if (history->dtype != SL_FILE_F32 || history->shape.n != 2 || history->shape.dim[1] != 3) {
@@ -286,10 +307,12 @@ static sl_node *build(sl_graph *graph, const sl_safetensors *file, const char *p
         return NULL;
     }
     sl_node *x = sl_input_dims(graph, "image", dims);
-    sl_node *y = sl_model_line(x, get_text(file, "line", ""),
-                               sl_activation_parse(ctx, get_text(file, "activation", "linear")), (sl_init){0});
+    sl_node *y =
+        sl_model_line(x, get_text(file, "line", ""),
+                      sl_activation_parse(ctx, get_text(file, "activation", "linear")), (sl_init){0});
     const char *loss = get_text(file, "loss", "");
-    if (strcmp(loss, "softmax_cross_entropy") == 0) return sl_softmax_cross_entropy(y, sl_labels(graph, "label"));
+    if (strcmp(loss, "softmax_cross_entropy") == 0)
+        return sl_softmax_cross_entropy(y, sl_labels(graph, "label"));
     const int64_t outputs[] = {y ? sl_shape_last(y->shape) : 1, 0};
     sl_node *target = sl_input_dims(graph, "target", outputs);
     if (strcmp(loss, "binary_cross_entropy") == 0) return sl_binary_cross_entropy(y, target);
@@ -306,15 +329,19 @@ sl_model *sl_load(sl_context *ctx, const char *path)
         if (!sl_safetensors_metadata(file, "format"))
             sl_fail(ctx, SL_FORMAT, "%s: this safetensors file was not written by slope", path);
         else if (strcmp(get_text(file, "format", ""), "slope 1") != 0)
-            sl_fail(ctx, SL_UNSUPPORTED, "%s: format '%s' is not known to this version", path, get_text(file, "format", ""));
+            sl_fail(ctx, SL_UNSUPPORTED, "%s: format '%s' is not known to this version", path,
+                    get_text(file, "format", ""));
         else if (!sl_safetensors_metadata(file, "line"))
             sl_fail(ctx, SL_UNSUPPORTED,
-                    "%s: the model was built by calls, not from a line; build it again and use sl_restore", path);
+                    "%s: the model was built by calls, not from a line; build it again and use sl_restore",
+                    path);
         sl_node *loss = sl_ok(ctx) ? build(graph, file, path) : NULL;
         const long long batch = get_integer(file, "batch", 32);
         if (loss)
-            model = sl_compile(loss, .batch = batch > 0 && batch < 1 << 20 ? (int)batch : 32, .optimizer = read_optimizer(ctx, file),
-                               .clip_norm = get_float(file, "clip_norm", 0), .clip_value = get_float(file, "clip_value", 0));
+            model = sl_compile(loss, .batch = batch > 0 && batch < 1 << 20 ? (int)batch : 32,
+                               .optimizer = read_optimizer(ctx, file),
+                               .clip_norm = get_float(file, "clip_norm", 0),
+                               .clip_value = get_float(file, "clip_value", 0));
         if (model) fill(model, file, path, get_integer(file, "seed", 0) == (long long)ctx->options.seed);
     }
     if (model && !sl_ok(ctx)) {

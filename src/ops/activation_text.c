@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "core/activation.h"
-#include "core/text.h"
 #include "core/context.h"
+#include "core/text.h"
 #include "slope/activation.h"
 
 static float parameter_of(const sl_activation_info *row, sl_activation activation, int k)
@@ -34,7 +34,9 @@ double sl_activation_slope(sl_activation activation, double x)
 double sl_activation_gain_of(sl_activation activation)
 {
     const sl_activation_info *row = sl_activation_row_info(activation.row);
-    return row ? sl_activation_gain(row->id, parameter_of(row, activation, 0), parameter_of(row, activation, 1)) : 1;
+    return row ? sl_activation_gain(row->id, parameter_of(row, activation, 0),
+                                    parameter_of(row, activation, 1))
+               : 1;
 }
 
 static void fail_unknown(sl_context *ctx, const char *text)
@@ -42,13 +44,15 @@ static void fail_unknown(sl_context *ctx, const char *text)
     char names[512] = "";
     for (int row = 0; row < sl_activation_count(); row++) {
         const size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s%s", row ? ", " : "", sl_activation_row_info(row)->name);
+        snprintf(names + used, sizeof names - used, "%s%s", row ? ", " : "",
+                 sl_activation_row_info(row)->name);
     }
     sl_fail(ctx, SL_ARGUMENT, "there is no activation '%s'; there are %s", text, names);
 }
 
 /* One word between commas: a number for the next parameter, name=number, "learn", "channel", "fixed". */
-static bool apply_word(sl_context *ctx, const sl_activation_info *row, const char *word, int *next, sl_activation *out)
+static bool apply_word(sl_context *ctx, const sl_activation_info *row, const char *word, int *next,
+                       sl_activation *out)
 {
     if (strcmp(word, "learn") == 0 || strcmp(word, "channel") == 0) {
         if (row->n_parameters == 0 || !row->parameter[0].learnable) {
@@ -70,10 +74,11 @@ static bool apply_word(sl_context *ctx, const sl_activation_info *row, const cha
                 strncmp(row->parameter[k].name, word, (size_t)(equals - word)) == 0)
                 break;
     if (k >= row->n_parameters) {
-        if (row->n_parameters == 0) sl_fail(ctx, SL_ARGUMENT, "activation %s takes no parameter, but got '%s'", row->name, word);
+        if (row->n_parameters == 0)
+            sl_fail(ctx, SL_ARGUMENT, "activation %s takes no parameter, but got '%s'", row->name, word);
         else
-            sl_fail(ctx, SL_ARGUMENT, "activation %s: '%s' is none of its parameters (%s%s%s)", row->name, word,
-                    row->parameter[0].name, row->n_parameters > 1 ? ", " : "",
+            sl_fail(ctx, SL_ARGUMENT, "activation %s: '%s' is none of its parameters (%s%s%s)", row->name,
+                    word, row->parameter[0].name, row->n_parameters > 1 ? ", " : "",
                     row->n_parameters > 1 ? row->parameter[1].name : "");
         return false;
     }
@@ -84,7 +89,8 @@ static bool apply_word(sl_context *ctx, const sl_activation_info *row, const cha
         if (isfinite(row->parameter[k].lowest))
             sl_fail(ctx, SL_ARGUMENT, "activation %s: '%s' must be a number of at least %g", row->name, word,
                     (double)row->parameter[k].lowest);
-        else sl_fail(ctx, SL_ARGUMENT, "activation %s: '%s' is not a number", row->name, word);
+        else
+            sl_fail(ctx, SL_ARGUMENT, "activation %s: '%s' is not a number", row->name, word);
         return false;
     }
     *(k == 0 ? &out->a : &out->b) = value == 0 ? SL_ZERO : value;
@@ -109,7 +115,8 @@ sl_activation sl_activation_parse(sl_context *ctx, const char *text)
     if (text[length] == 0) return out;
     const size_t inside = strlen(text) - length - 1;
     if (inside < 2 || text[strlen(text) - 1] != ')') {
-        sl_fail(ctx, SL_ARGUMENT, "activation '%s': parameters stand in brackets, as in leaky_relu(0.01)", text);
+        sl_fail(ctx, SL_ARGUMENT, "activation '%s': parameters stand in brackets, as in leaky_relu(0.01)",
+                text);
         return none;
     }
     int next = 0;
@@ -133,8 +140,10 @@ const char *sl_activation_print(sl_activation activation, char *buffer, int size
     if (!buffer || size < 1) return "";
     snprintf(buffer, (size_t)size, "%s", row ? row->name : "?");
     if (!row) return buffer;
-    const char *learn = activation.learn == SL_FIXED ? "fixed" : activation.learn == SL_LEARN ? "learn"
-                      : activation.learn == SL_LEARN_PER_CHANNEL ? "channel" : NULL;
+    const char *learn = activation.learn == SL_FIXED               ? "fixed"
+                        : activation.learn == SL_LEARN             ? "learn"
+                        : activation.learn == SL_LEARN_PER_CHANNEL ? "channel"
+                                                                   : NULL;
     char words[96] = "";
     const float values[2] = {activation.a, activation.b};
     for (int k = 0; k < row->n_parameters; k++) {
@@ -142,7 +151,8 @@ const char *sl_activation_print(sl_activation activation, char *buffer, int size
         const size_t used = strlen(words);
         /* nine digits bring a float back exactly */
         if (value != row->parameter[k].value)
-            snprintf(words + used, sizeof words - used, "%s%s=%.9g", used ? "," : "", row->parameter[k].name, (double)value);
+            snprintf(words + used, sizeof words - used, "%s%s=%.9g", used ? "," : "", row->parameter[k].name,
+                     (double)value);
     }
     const size_t used = strlen(words);
     if (learn) snprintf(words + used, sizeof words - used, "%s%s", used ? "," : "", learn);

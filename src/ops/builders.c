@@ -102,7 +102,9 @@ sl_node *sl_reshape(sl_node *x, sl_shape shape)
 sl_node *sl_flatten(sl_node *x)
 {
     if (!x || x->shape.n <= 2) return x;
-    return sl_reshape(x, (sl_shape){2, {x->shape.dim[0], sl_shape_count(x->shape) / (sl_batched(x) ? 1 : x->shape.dim[0])}});
+    return sl_reshape(
+        x,
+        (sl_shape){2, {x->shape.dim[0], sl_shape_count(x->shape) / (sl_batched(x) ? 1 : x->shape.dim[0])}});
 }
 
 /* --- activation --- */
@@ -118,7 +120,8 @@ sl_node *sl_activate(sl_node *x, sl_activation activation)
     if (!x || !sl_ok(x->graph->ctx)) return NULL;
     const sl_activation_info *row = sl_activation_row_info(activation.row);
     if (!row) {
-        sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %d is no row of the activation table", activation.row);
+        sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %d is no row of the activation table",
+                activation.row);
         return NULL;
     }
     const sl_activation_attr attr = {row->id, sl_float_or(activation.a, row->parameter[0].value),
@@ -126,12 +129,15 @@ sl_node *sl_activate(sl_node *x, sl_activation activation)
     if (row->id == SL_ROW_LINEAR && attr.a == 1) return x;
     if (!learns(row, activation.learn)) return sl_node1(SL_OP_ACTIVATION, &attr, x);
     if (row->n_parameters == 0 || !row->parameter[0].learnable) {
-        sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %s has no parameter that can be learned", row->name);
+        sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %s has no parameter that can be learned",
+                row->name);
         return NULL;
     }
     const int64_t count = activation.learn == SL_LEARN_PER_CHANNEL ? sl_shape_last(x->shape) : 1;
-    const char *name = sl_graph_text(x->graph, "%s%d.%s", row->name, ++x->graph->learned, row->parameter[0].name);
-    sl_node *a = sl_parameter_with(x->graph, name, (sl_shape){1, {count}},
-                                   &(sl_parameter_options){.init = {SL_INIT_CONSTANT, attr.a == 0 ? SL_ZERO : attr.a}});
+    const char *name =
+        sl_graph_text(x->graph, "%s%d.%s", row->name, ++x->graph->learned, row->parameter[0].name);
+    sl_node *a = sl_parameter_with(
+        x->graph, name, (sl_shape){1, {count}},
+        &(sl_parameter_options){.init = {SL_INIT_CONSTANT, attr.a == 0 ? SL_ZERO : attr.a}});
     return sl_node2(SL_OP_ACTIVATION, &attr, x, a);
 }

@@ -14,15 +14,17 @@ static bool output_shape(sl_node *node, const sl_conv_attr *attr, sl_shape *y)
     const sl_shape x = node->in[0]->shape, w = node->in[1]->shape;
     if (x.n != 4) return sl_node_fail(node, "needs images [n, height, width, channels]");
     if (w.n != 4 || w.dim[2] != x.dim[3] || w.dim[0] != attr->kernel[0] || w.dim[1] != attr->kernel[1])
-        return sl_node_fail(node, "the kernel must be [%d, %d, %lld, filters]", attr->kernel[0], attr->kernel[1],
-                            (long long)x.dim[3]);
+        return sl_node_fail(node, "the kernel must be [%d, %d, %lld, filters]", attr->kernel[0],
+                            attr->kernel[1], (long long)x.dim[3]);
     *y = (sl_shape){4, {x.dim[0], 0, 0, w.dim[3]}};
     for (int i = 0; i < 2; i++) {
-        y->dim[1 + i] = conv_size(x.dim[1 + i], attr->kernel[i], attr->stride[i], attr->pad[i], attr->dilation[i]);
+        y->dim[1 + i] =
+            conv_size(x.dim[1 + i], attr->kernel[i], attr->stride[i], attr->pad[i], attr->dilation[i]);
         if (y->dim[1 + i] < 1)
-            return sl_node_fail(node, "a %d×%d kernel with dilation %d and padding %d does not fit; pad by at least %lld",
-                                attr->kernel[0], attr->kernel[1], attr->dilation[i], attr->pad[i],
-                                (long long)(((int64_t)attr->dilation[i] * (attr->kernel[i] - 1) + 2 - x.dim[1 + i]) / 2));
+            return sl_node_fail(
+                node, "a %d×%d kernel with dilation %d and padding %d does not fit; pad by at least %lld",
+                attr->kernel[0], attr->kernel[1], attr->dilation[i], attr->pad[i],
+                (long long)(((int64_t)attr->dilation[i] * (attr->kernel[i] - 1) + 2 - x.dim[1 + i]) / 2));
     }
     return true;
 }
@@ -45,14 +47,16 @@ static bool infer_vjp_input(sl_node *node) /* dy, w */
 {
     const sl_conv_attr *attr = node->attr;
     const sl_shape dy = node->in[0]->shape, w = node->in[1]->shape;
-    return sl_set_output(node, 0, SL_FLOAT, (sl_shape){4, {dy.dim[0], attr->size[0], attr->size[1], w.dim[2]}});
+    return sl_set_output(node, 0, SL_FLOAT,
+                         (sl_shape){4, {dy.dim[0], attr->size[0], attr->size[1], w.dim[2]}});
 }
 
 static bool infer_vjp_weight(sl_node *node) /* x, dy */
 {
     const sl_conv_attr *attr = node->attr;
     const sl_shape x = node->in[0]->shape, dy = node->in[1]->shape;
-    return sl_set_output(node, 0, SL_FLOAT, (sl_shape){4, {attr->kernel[0], attr->kernel[1], x.dim[3], dy.dim[3]}});
+    return sl_set_output(node, 0, SL_FLOAT,
+                         (sl_shape){4, {attr->kernel[0], attr->kernel[1], x.dim[3], dy.dim[3]}});
 }
 
 /* The three of them are linear in each input, and each other's derivatives. */
@@ -110,8 +114,13 @@ static const sl_sample backward_weight[] = {
 
 const sl_op_rules sl_rules_CONV2D = {
     .attr_size = sizeof(sl_conv_attr), .infer = infer_conv, .vjp = vjp_conv, .samples = forward};
-const sl_op_rules sl_rules_CONV2D_VJP_INPUT = {
-    .attr_size = sizeof(sl_conv_attr), .infer = infer_vjp_input, .vjp = vjp_of_vjp_input, .samples = backward_input};
-const sl_op_rules sl_rules_CONV2D_VJP_WEIGHT = {
-    .attr_size = sizeof(sl_conv_attr), .infer = infer_vjp_weight, .vjp = vjp_of_vjp_weight, .samples = backward_weight};
-const sl_op_rules sl_rules_CONV2D_BIAS_ACTIVATION = {.attr_size = sizeof(sl_conv_fused_attr), .infer = infer_conv_fused};
+const sl_op_rules sl_rules_CONV2D_VJP_INPUT = {.attr_size = sizeof(sl_conv_attr),
+                                               .infer = infer_vjp_input,
+                                               .vjp = vjp_of_vjp_input,
+                                               .samples = backward_input};
+const sl_op_rules sl_rules_CONV2D_VJP_WEIGHT = {.attr_size = sizeof(sl_conv_attr),
+                                                .infer = infer_vjp_weight,
+                                                .vjp = vjp_of_vjp_weight,
+                                                .samples = backward_weight};
+const sl_op_rules sl_rules_CONV2D_BIAS_ACTIVATION = {.attr_size = sizeof(sl_conv_fused_attr),
+                                                     .infer = infer_conv_fused};

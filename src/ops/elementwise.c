@@ -32,7 +32,8 @@ static bool infer_two(sl_node *node)
     for (int i = 0; i < y.n; i++) { /* from the last dimension */
         const int64_t da = i < a.n ? a.dim[a.n - 1 - i] : 1, db = i < b.n ? b.dim[b.n - 1 - i] : 1;
         if (da != db && da != 1 && db != 1)
-            return sl_node_fail(node, "dimensions differ; counted from the last, each pair must be equal or have a 1");
+            return sl_node_fail(
+                node, "dimensions differ; counted from the last, each pair must be equal or have a 1");
         y.dim[y.n - 1 - i] = da == 1 ? db : da;
     }
     for (int i = 1; i < y.n; i++)
@@ -62,7 +63,8 @@ static void vjp_div(sl_node *node, sl_node *const *dy, const bool *wanted, sl_no
 {
     sl_node *da = sl_node2(SL_OP_DIV, NULL, dy[0], node->in[1]);
     if (wanted[0]) dx[0] = sl_unbroadcast(da, node->in[0]);
-    if (wanted[1]) dx[1] = sl_unbroadcast(sl_affine_node(sl_node2(SL_OP_MUL, NULL, da, node), -1, 0), node->in[1]);
+    if (wanted[1])
+        dx[1] = sl_unbroadcast(sl_affine_node(sl_node2(SL_OP_MUL, NULL, da, node), -1, 0), node->in[1]);
 }
 
 static void vjp_affine(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx)
@@ -102,12 +104,9 @@ static void vjp_sqrt(sl_node *node, sl_node *const *dy, const bool *wanted, sl_n
 }
 
 static const sl_sample two[] = {
-    {2, {SL_ANY(SL_BATCH, 5), SL_ANY(SL_BATCH, 5)}},
-    {2, {SL_ANY(SL_BATCH, 3, 2, 7), SL_ANY(7)}},
-    {2, {SL_ANY(SL_BATCH, 3, 1, 7), SL_ANY(3, 5, 1)}},
-    {2, {SL_ANY(1), SL_ANY(4, 9)}},
-    {2, {SL_ANY(SL_BATCH, 33), SL_ANY(SL_BATCH, 1)}},
-    {0},
+    {2, {SL_ANY(SL_BATCH, 5), SL_ANY(SL_BATCH, 5)}},   {2, {SL_ANY(SL_BATCH, 3, 2, 7), SL_ANY(7)}},
+    {2, {SL_ANY(SL_BATCH, 3, 1, 7), SL_ANY(3, 5, 1)}}, {2, {SL_ANY(1), SL_ANY(4, 9)}},
+    {2, {SL_ANY(SL_BATCH, 33), SL_ANY(SL_BATCH, 1)}},  {0},
 };
 static const sl_sample division[] = {
     {2, {SL_ANY(SL_BATCH, 5), SL_POSITIVE(SL_BATCH, 5)}},
@@ -115,10 +114,13 @@ static const sl_sample division[] = {
     {2, {SL_ANY(1), SL_POSITIVE(4, 9)}},
     {0},
 };
-static const sl_sample one[] = {{1, {SL_ANY(SL_BATCH, 5)}}, {1, {SL_ANY(1)}}, {1, {SL_ANY(SL_BATCH, 3, 3, 17)}}, {0}};
-static const sl_sample positive[] = {{1, {SL_POSITIVE(SL_BATCH, 5)}}, {1, {SL_POSITIVE(1)}}, {1, {SL_POSITIVE(3, 67)}}, {0}};
-static const sl_sample affine[] = {
-    {1, {SL_ANY(SL_BATCH, 5)}, &(sl_affine_attr){-1.5, 0.25}}, {1, {SL_ANY(3, 67)}, &(sl_affine_attr){1, 1}}, {0}};
+static const sl_sample one[] = {
+    {1, {SL_ANY(SL_BATCH, 5)}}, {1, {SL_ANY(1)}}, {1, {SL_ANY(SL_BATCH, 3, 3, 17)}}, {0}};
+static const sl_sample positive[] = {
+    {1, {SL_POSITIVE(SL_BATCH, 5)}}, {1, {SL_POSITIVE(1)}}, {1, {SL_POSITIVE(3, 67)}}, {0}};
+static const sl_sample affine[] = {{1, {SL_ANY(SL_BATCH, 5)}, &(sl_affine_attr){-1.5, 0.25}},
+                                   {1, {SL_ANY(3, 67)}, &(sl_affine_attr){1, 1}},
+                                   {0}};
 
 const sl_op_rules sl_rules_ADD = {.infer = infer_two, .vjp = vjp_add, .samples = two};
 const sl_op_rules sl_rules_SUB = {.infer = infer_two, .vjp = vjp_sub, .samples = two};
@@ -132,5 +134,7 @@ const sl_op_rules sl_rules_RECIPROCAL = {.infer = sl_infer_same, .vjp = vjp_reci
 const sl_op_rules sl_rules_SQUARE = {.infer = sl_infer_same, .vjp = vjp_square, .samples = one};
 const sl_op_rules sl_rules_SQRT = {.infer = sl_infer_same, .vjp = vjp_sqrt, .samples = positive};
 /* Used on gradients only: it has no derivative of its own. */
-const sl_op_rules sl_rules_CLIP = {.attr_size = sizeof(sl_affine_attr), .infer = sl_infer_same,
-                                   .samples = (const sl_sample[]){{1, {SL_ANY(3, 67)}, &(sl_affine_attr){-0.5, 0.75}}, {0}}};
+const sl_op_rules sl_rules_CLIP = {
+    .attr_size = sizeof(sl_affine_attr),
+    .infer = sl_infer_same,
+    .samples = (const sl_sample[]){{1, {SL_ANY(3, 67)}, &(sl_affine_attr){-0.5, 0.75}}, {0}}};

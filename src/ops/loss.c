@@ -18,7 +18,8 @@ static bool infer_cross_entropy(sl_node *node)
 {
     const sl_node *logits = node->in[0], *labels = node->in[1];
     if (sl_needs_float(node, 0)) return false;
-    if (logits->shape.n != 2) return sl_node_fail(node, "the logits must be [n, classes]; flatten or add a dense layer");
+    if (logits->shape.n != 2)
+        return sl_node_fail(node, "the logits must be [n, classes]; flatten or add a dense layer");
     if (labels->dtype != SL_INT || labels->shape.n != 1 || labels->shape.dim[0] != logits->shape.dim[0])
         return sl_node_fail(node, "the labels must be integers [n] (sl_labels)");
     sl_set_output(node, 0, SL_FLOAT, (sl_shape){1, {logits->shape.dim[0]}});
@@ -29,8 +30,8 @@ static void vjp_cross_entropy(sl_node *node, sl_node *const *dy, const bool *wan
 {
     (void)wanted;
     if (dy[1]) {
-        sl_fail(node->graph->ctx, SL_UNSUPPORTED, "%s: its probabilities are for reading; use softmax to train through them",
-                node->name);
+        sl_fail(node->graph->ctx, SL_UNSUPPORTED,
+                "%s: its probabilities are for reading; use softmax to train through them", node->name);
         return;
     }
     dx[0] = sl_node3(SL_OP_SOFTMAX_CROSS_ENTROPY_VJP, NULL, dy[0], node->outputs[1], node->in[1]);
@@ -59,21 +60,24 @@ static void vjp_logistic(sl_node *node, sl_node *const *dy, const bool *wanted, 
     if (wanted[1]) dx[1] = sl_affine_node(sl_node2(SL_OP_MUL, NULL, dy[0], node->in[0]), -1, 0);
 }
 
-static const sl_sample rows[] = {{1, {SL_ANY(SL_BATCH, 10)}}, {1, {SL_ANY(SL_BATCH, 1)}}, {1, {SL_ANY(SL_BATCH, 2, 37)}}, {0}};
+static const sl_sample rows[] = {
+    {1, {SL_ANY(SL_BATCH, 10)}}, {1, {SL_ANY(SL_BATCH, 1)}}, {1, {SL_ANY(SL_BATCH, 2, 37)}}, {0}};
 
 const sl_op_rules sl_rules_SOFTMAX = {.infer = sl_infer_same, .vjp = vjp_softmax, .samples = rows};
 const sl_op_rules sl_rules_SOFTMAX_VJP = {.infer = sl_infer_same};
 const sl_op_rules sl_rules_LOG_SOFTMAX = {.infer = sl_infer_same, .vjp = vjp_log_softmax, .samples = rows};
 const sl_op_rules sl_rules_LOG_SOFTMAX_VJP = {.infer = sl_infer_same};
 const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY = {
-    .infer = infer_cross_entropy, .vjp = vjp_cross_entropy,
+    .infer = infer_cross_entropy,
+    .vjp = vjp_cross_entropy,
     .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 10), SL_CLASS(10, SL_BATCH)}},
                                    {2, {SL_ANY(SL_BATCH, 3), SL_CLASS(3, SL_BATCH)}},
                                    {2, {SL_ANY(SL_BATCH, 1), SL_CLASS(1, SL_BATCH)}},
                                    {0}}};
 const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_VJP = {.infer = infer_cross_entropy_vjp};
 const sl_op_rules sl_rules_LOGISTIC_CROSS_ENTROPY = {
-    .infer = infer_logistic, .vjp = vjp_logistic,
+    .infer = infer_logistic,
+    .vjp = vjp_logistic,
     .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 5), SL_ANY(SL_BATCH, 5)}},
                                    {2, {SL_ANY(SL_BATCH, 1), SL_CLASS(2, SL_BATCH)}},
                                    {0}}};

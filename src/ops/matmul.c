@@ -24,10 +24,12 @@ static void vjp_matmul(sl_node *node, sl_node *const *dy, const bool *wanted, sl
 {
     const sl_matmul_attr *attr = node->attr;
     sl_node *a = node->in[0], *b = node->in[1];
-    if (wanted[0]) dx[0] = attr->transpose_a ? product(b, dy[0], attr->transpose_b, true)
-                                             : product(dy[0], b, false, !attr->transpose_b);
-    if (wanted[1]) dx[1] = attr->transpose_b ? product(dy[0], a, true, attr->transpose_a)
-                                             : product(a, dy[0], !attr->transpose_a, false);
+    if (wanted[0])
+        dx[0] = attr->transpose_a ? product(b, dy[0], attr->transpose_b, true)
+                                  : product(dy[0], b, false, !attr->transpose_b);
+    if (wanted[1])
+        dx[1] = attr->transpose_b ? product(dy[0], a, true, attr->transpose_a)
+                                  : product(a, dy[0], !attr->transpose_a, false);
 }
 
 /* --- bias: one number for each last index, or one for all --- */
@@ -42,7 +44,8 @@ static bool infer_bias(sl_node *node)
 {
     if (sl_needs_float(node, 0) || sl_needs_float(node, 1)) return false;
     if (!fits_last(node->in[0], node->in[1]))
-        return sl_node_fail(node, "the bias must be [%lld] or [1]", (long long)sl_shape_last(node->in[0]->shape));
+        return sl_node_fail(node, "the bias must be [%lld] or [1]",
+                            (long long)sl_shape_last(node->in[0]->shape));
     return sl_set_output(node, 0, SL_FLOAT, node->in[0]->shape);
 }
 
@@ -147,12 +150,15 @@ static const sl_sample products[] = {
     {2, {SL_ANY(6, 3), SL_ANY(5, 6)}, &(sl_matmul_attr){true, true}},
     {0},
 };
-static const sl_sample biases[] = {
-    {2, {SL_ANY(SL_BATCH, 5), SL_ANY(5)}}, {2, {SL_ANY(SL_BATCH, 3, 3, 70), SL_ANY(70)}}, {2, {SL_ANY(SL_BATCH, 9), SL_ANY(1)}}, {0}};
-static const sl_sample bias_sums[] = {{1, {SL_ANY(SL_BATCH, 5)}, &(sl_shape_attr){.shape = SL_SHAPE_(5)}},
-                                      {1, {SL_ANY(SL_BATCH, 21, 21, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(3)}},
-                                      {1, {SL_ANY(SL_BATCH, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(1)}},
-                                      {0}};
+static const sl_sample biases[] = {{2, {SL_ANY(SL_BATCH, 5), SL_ANY(5)}},
+                                   {2, {SL_ANY(SL_BATCH, 3, 3, 70), SL_ANY(70)}},
+                                   {2, {SL_ANY(SL_BATCH, 9), SL_ANY(1)}},
+                                   {0}};
+static const sl_sample bias_sums[] = {
+    {1, {SL_ANY(SL_BATCH, 5)}, &(sl_shape_attr){.shape = SL_SHAPE_(5)}},
+    {1, {SL_ANY(SL_BATCH, 21, 21, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(3)}},
+    {1, {SL_ANY(SL_BATCH, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(1)}},
+    {0}};
 
 const sl_op_rules sl_rules_MATMUL = {
     .attr_size = sizeof(sl_matmul_attr), .infer = infer_matmul, .vjp = vjp_matmul, .samples = products};
@@ -163,10 +169,11 @@ const sl_op_rules sl_rules_BIAS_VJP = {
 const sl_op_rules sl_rules_ACTIVATION = {
     .attr_size = sizeof(sl_activation_attr), .infer = infer_activation, .vjp = vjp_activation};
 const sl_op_rules sl_rules_ACTIVATION_VJP = {.attr_size = sizeof(sl_activation_attr), .infer = sl_infer_same};
-const sl_op_rules sl_rules_ACTIVATION_VJP_PARAMETER = {
-    .attr_size = sizeof(sl_activation_attr), .infer = infer_vjp_parameter};
-const sl_op_rules sl_rules_MATMUL_BIAS_ACTIVATION = {
-    .attr_size = sizeof(sl_matmul_fused_attr), .infer = infer_matmul_fused};
-const sl_op_rules sl_rules_BIAS_ACTIVATION = {.attr_size = sizeof(sl_activation_attr), .infer = infer_bias_activation};
-const sl_op_rules sl_rules_ACTIVATION_VJP_BIAS = {
-    .attr_size = sizeof(sl_activation_attr), .infer = infer_activation_vjp_bias};
+const sl_op_rules sl_rules_ACTIVATION_VJP_PARAMETER = {.attr_size = sizeof(sl_activation_attr),
+                                                       .infer = infer_vjp_parameter};
+const sl_op_rules sl_rules_MATMUL_BIAS_ACTIVATION = {.attr_size = sizeof(sl_matmul_fused_attr),
+                                                     .infer = infer_matmul_fused};
+const sl_op_rules sl_rules_BIAS_ACTIVATION = {.attr_size = sizeof(sl_activation_attr),
+                                              .infer = infer_bias_activation};
+const sl_op_rules sl_rules_ACTIVATION_VJP_BIAS = {.attr_size = sizeof(sl_activation_attr),
+                                                  .infer = infer_activation_vjp_bias};

@@ -44,8 +44,8 @@ static bool infer_batch_norm_vjp(sl_node *node) /* dy, x, gamma, mean, variance 
     return true;
 }
 
-static void batch_norm_vjp(sl_node *node, sl_op op, sl_node *dy, sl_node *mean, sl_node *variance, const bool *wanted,
-                           sl_node **dx)
+static void batch_norm_vjp(sl_node *node, sl_op op, sl_node *dy, sl_node *mean, sl_node *variance,
+                           const bool *wanted, sl_node **dx)
 {
     if (!dy) return; /* the statistics are read by batch_norm_track only */
     sl_node *in[5] = {dy, node->in[0], node->in[1], mean, variance};
@@ -78,18 +78,29 @@ static bool infer_nothing(sl_node *node)
 static const sl_dropout_attr third = {1 / 3.0f, 7, 3};
 static const sl_batch_norm_attr usual = {1e-5f, 0.1f};
 #define CHANNELS(n) SL_ANY(n), SL_ANY(n), SL_ANY(n), SL_POSITIVE(n)
-static const sl_sample norms[] = {
-    {5, {SL_ANY(SL_BATCH, 5), CHANNELS(5)}, &usual}, {5, {SL_ANY(SL_BATCH, 3, 4, 7), CHANNELS(7)}, &usual}, {0}};
+static const sl_sample norms[] = {{5, {SL_ANY(SL_BATCH, 5), CHANNELS(5)}, &usual},
+                                  {5, {SL_ANY(SL_BATCH, 3, 4, 7), CHANNELS(7)}, &usual},
+                                  {0}};
 
 const sl_op_rules sl_rules_DROPOUT = {
-    .attr_size = sizeof(sl_dropout_attr), .infer = infer_dropout, .vjp = vjp_dropout, .evaluate = evaluate_dropout,
-    .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 5), SL_STEP}, &third},
-                                   {2, {SL_ANY(SL_BATCH, 3, 5, 7), SL_STEP}, &third},
-                                   {0}}};
-const sl_op_rules sl_rules_BATCH_NORM = {.attr_size = sizeof(sl_batch_norm_attr), .infer = infer_batch_norm,
-                                         .vjp = vjp_batch_norm, .evaluate = evaluate_batch_norm, .samples = norms};
-const sl_op_rules sl_rules_BATCH_NORM_VJP = {.attr_size = sizeof(sl_batch_norm_attr), .infer = infer_batch_norm_vjp};
-const sl_op_rules sl_rules_BATCH_NORM_APPLY = {
-    .attr_size = sizeof(sl_batch_norm_attr), .infer = infer_batch_norm, .vjp = vjp_batch_norm_apply, .samples = norms};
-const sl_op_rules sl_rules_BATCH_NORM_APPLY_VJP = {.attr_size = sizeof(sl_batch_norm_attr), .infer = infer_batch_norm_vjp};
-const sl_op_rules sl_rules_BATCH_NORM_TRACK = {.attr_size = sizeof(sl_batch_norm_attr), .infer = infer_nothing};
+    .attr_size = sizeof(sl_dropout_attr),
+    .infer = infer_dropout,
+    .vjp = vjp_dropout,
+    .evaluate = evaluate_dropout,
+    .samples = (const sl_sample[]){
+        {2, {SL_ANY(SL_BATCH, 5), SL_STEP}, &third}, {2, {SL_ANY(SL_BATCH, 3, 5, 7), SL_STEP}, &third}, {0}}};
+const sl_op_rules sl_rules_BATCH_NORM = {.attr_size = sizeof(sl_batch_norm_attr),
+                                         .infer = infer_batch_norm,
+                                         .vjp = vjp_batch_norm,
+                                         .evaluate = evaluate_batch_norm,
+                                         .samples = norms};
+const sl_op_rules sl_rules_BATCH_NORM_VJP = {.attr_size = sizeof(sl_batch_norm_attr),
+                                             .infer = infer_batch_norm_vjp};
+const sl_op_rules sl_rules_BATCH_NORM_APPLY = {.attr_size = sizeof(sl_batch_norm_attr),
+                                               .infer = infer_batch_norm,
+                                               .vjp = vjp_batch_norm_apply,
+                                               .samples = norms};
+const sl_op_rules sl_rules_BATCH_NORM_APPLY_VJP = {.attr_size = sizeof(sl_batch_norm_attr),
+                                                   .infer = infer_batch_norm_vjp};
+const sl_op_rules sl_rules_BATCH_NORM_TRACK = {.attr_size = sizeof(sl_batch_norm_attr),
+                                               .infer = infer_nothing};

@@ -5,12 +5,33 @@
 #include "core/activation.h"
 #include "graph/graph.h"
 
-#define SL_SHAPE_(...) {sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__}}
-#define SL_ANY(...)      {SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_ANY, 0}
-#define SL_POSITIVE(...) {SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_POSITIVE, 0}
-#define SL_DISTINCT(...) {SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_DISTINCT, 0}
-#define SL_CLASS(limit, ...) {SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_CLASS, limit}
-#define SL_STEP {{1, {1}}, SL_SAMPLE_STEP, 0}
+#define SL_SHAPE_(...)                                                                                       \
+    {                                                                                                        \
+        sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t),                                                  \
+        {                                                                                                    \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+    }
+#define SL_ANY(...)                                                                                          \
+    {                                                                                                        \
+        SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_ANY, 0                                                             \
+    }
+#define SL_POSITIVE(...)                                                                                     \
+    {                                                                                                        \
+        SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_POSITIVE, 0                                                        \
+    }
+#define SL_DISTINCT(...)                                                                                     \
+    {                                                                                                        \
+        SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_DISTINCT, 0                                                        \
+    }
+#define SL_CLASS(limit, ...)                                                                                 \
+    {                                                                                                        \
+        SL_SHAPE_(__VA_ARGS__), SL_SAMPLE_CLASS, limit                                                       \
+    }
+#define SL_STEP                                                                                              \
+    {                                                                                                        \
+        {1, {1}}, SL_SAMPLE_STEP, 0                                                                          \
+    }
 
 /* y has x's type and shape. */
 bool sl_infer_same(sl_node *node);

@@ -11,10 +11,11 @@ static bool pooled_shape(sl_node *node, sl_shape *y)
     for (int i = 0; i < 2; i++) {
         const int64_t room = x.dim[1 + i] + 2 * attr->pad[i] - attr->kernel[i];
         if (room < 0)
-            return sl_node_fail(node, "a %d×%d window does not fit %lld×%lld images", attr->kernel[0], attr->kernel[1],
-                                (long long)x.dim[1], (long long)x.dim[2]);
+            return sl_node_fail(node, "a %d×%d window does not fit %lld×%lld images", attr->kernel[0],
+                                attr->kernel[1], (long long)x.dim[1], (long long)x.dim[2]);
         if (2 * attr->pad[i] > attr->kernel[i])
-            return sl_node_fail(node, "padding %d is more than half of the window %d", attr->pad[i], attr->kernel[i]);
+            return sl_node_fail(node, "padding %d is more than half of the window %d", attr->pad[i],
+                                attr->kernel[i]);
         y->dim[1 + i] = room / attr->stride[i] + 1;
     }
     return true;
@@ -38,7 +39,8 @@ static bool infer_pool_vjp(sl_node *node)
 {
     const sl_pool_attr *attr = node->attr;
     const sl_shape dy = node->in[0]->shape;
-    return sl_set_output(node, 0, SL_FLOAT, (sl_shape){4, {dy.dim[0], attr->size[0], attr->size[1], dy.dim[3]}});
+    return sl_set_output(node, 0, SL_FLOAT,
+                         (sl_shape){4, {dy.dim[0], attr->size[0], attr->size[1], dy.dim[3]}});
 }
 
 static sl_pool_attr with_size(const sl_node *node)
@@ -87,5 +89,7 @@ const sl_op_rules sl_rules_MAX_POOL2D_VJP = {.attr_size = sizeof(sl_pool_attr), 
 const sl_op_rules sl_rules_AVG_POOL2D = {
     .attr_size = sizeof(sl_pool_attr), .infer = infer_avg_pool, .vjp = vjp_avg_pool, .samples = samples};
 const sl_op_rules sl_rules_AVG_POOL2D_VJP = {
-    .attr_size = sizeof(sl_pool_attr), .infer = infer_pool_vjp, .vjp = vjp_avg_pool_vjp,
+    .attr_size = sizeof(sl_pool_attr),
+    .infer = infer_pool_vjp,
+    .vjp = vjp_avg_pool_vjp,
     .samples = (const sl_sample[]){{1, {SL_ANY(SL_BATCH, 3, 3, 5)}, &back_two}, {0}}};

@@ -50,24 +50,31 @@ static bool infer_count_correct(sl_node *node)
 }
 
 const sl_op_rules sl_rules_SUM_TO = {
-    .attr_size = sizeof(sl_shape_attr), .infer = infer_sum_to, .vjp = vjp_sum_to,
+    .attr_size = sizeof(sl_shape_attr),
+    .infer = infer_sum_to,
+    .vjp = vjp_sum_to,
     .samples = (const sl_sample[]){{1, {SL_ANY(3, 5)}, &(sl_shape_attr){.shape = SL_SHAPE_(1)}},
                                    {1, {SL_ANY(SL_BATCH, 4, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(9)}},
                                    {1, {SL_ANY(2, 4, 1, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(4, 1, 1)}},
                                    {1, {SL_ANY(1100, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(1, 3)}},
                                    {0}}};
 const sl_op_rules sl_rules_MEAN = {
-    .attr_size = sizeof(sl_mean_attr), .infer = infer_scalar, .vjp = vjp_mean,
+    .attr_size = sizeof(sl_mean_attr),
+    .infer = infer_scalar,
+    .vjp = vjp_mean,
     .samples = (const sl_sample[]){{1, {SL_ANY(SL_BATCH, 4, 9)}, &(sl_mean_attr){false, {0}}},
                                    {1, {SL_ANY(SL_BATCH, 700)}, &(sl_mean_attr){true, {0}}},
                                    {1, {SL_ANY(1)}, &(sl_mean_attr){false, {0}}},
                                    {0}}};
 const sl_op_rules sl_rules_MEAN_VJP = {
-    .attr_size = sizeof(sl_mean_attr), .infer = infer_mean_vjp, .vjp = vjp_mean_vjp,
+    .attr_size = sizeof(sl_mean_attr),
+    .infer = infer_mean_vjp,
+    .vjp = vjp_mean_vjp,
     .samples = (const sl_sample[]){{1, {SL_ANY(1)}, &(sl_mean_attr){false, SL_SHAPE_(SL_BATCH, 4, 9)}},
                                    {1, {SL_ANY(1)}, &(sl_mean_attr){true, SL_SHAPE_(SL_BATCH, 7)}},
                                    {0}}};
-/* y, slope → mean, standard deviation, share of elements with |slope| >= 0.01, share of units with slope 0 throughout */
+/* y, slope → mean, standard deviation, share of elements with |slope| >= 0.01, share of units with slope 0
+ * throughout */
 static bool infer_statistics(sl_node *node)
 {
     return sl_set_output(node, 0, SL_FLOAT, (sl_shape){1, {4}});

@@ -36,7 +36,8 @@ static bool infer_reshape(sl_node *node)
     const sl_shape y = ((sl_shape_attr *)node->attr)->shape;
     const bool batch = y.n > 0 && y.dim[0] == SL_BATCH;
     if (batch != sl_batched(node->in[0]) || sl_shape_count(y) != sl_shape_count(node->in[0]->shape))
-        return sl_node_fail(node, "cannot be reshaped to %s: the number of elements differs", sl_shape_print(y).text);
+        return sl_node_fail(node, "cannot be reshaped to %s: the number of elements differs",
+                            sl_shape_print(y).text);
     return sl_set_output(node, 0, node->in[0]->dtype, y);
 }
 
@@ -58,17 +59,22 @@ static bool infer_pack(sl_node *node)
 }
 
 const sl_op_rules sl_rules_FILL = {
-    .attr_size = sizeof(sl_shape_attr), .infer = infer_attr_shape,
-    .samples = (const sl_sample[]){{0}}};
+    .attr_size = sizeof(sl_shape_attr), .infer = infer_attr_shape, .samples = (const sl_sample[]){{0}}};
 const sl_op_rules sl_rules_RANDOM = {.attr_size = sizeof(sl_random_attr), .infer = infer_random};
 const sl_op_rules sl_rules_BROADCAST = {
-    .attr_size = sizeof(sl_shape_attr), .infer = infer_broadcast, .vjp = vjp_broadcast,
-    .samples = (const sl_sample[]){{1, {SL_ANY(1)}, &(sl_shape_attr){.shape = SL_SHAPE_(3, 5)}},
-                                   {1, {SL_ANY(4, 1)}, &(sl_shape_attr){.shape = SL_SHAPE_(2, 4, 9)}},
-                                   {1, {SL_ANY(SL_BATCH, 1, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(SL_BATCH, 7, 3)}},
-                                   {0}}};
+    .attr_size = sizeof(sl_shape_attr),
+    .infer = infer_broadcast,
+    .vjp = vjp_broadcast,
+    .samples = (const sl_sample[]){
+        {1, {SL_ANY(1)}, &(sl_shape_attr){.shape = SL_SHAPE_(3, 5)}},
+        {1, {SL_ANY(4, 1)}, &(sl_shape_attr){.shape = SL_SHAPE_(2, 4, 9)}},
+        {1, {SL_ANY(SL_BATCH, 1, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(SL_BATCH, 7, 3)}},
+        {0}}};
 const sl_op_rules sl_rules_RESHAPE = {
-    .attr_size = sizeof(sl_shape_attr), .infer = infer_reshape, .vjp = vjp_reshape,
-    .samples = (const sl_sample[]){{1, {SL_ANY(SL_BATCH, 2, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(SL_BATCH, 6)}}, {0}}};
+    .attr_size = sizeof(sl_shape_attr),
+    .infer = infer_reshape,
+    .vjp = vjp_reshape,
+    .samples = (const sl_sample[]){
+        {1, {SL_ANY(SL_BATCH, 2, 3)}, &(sl_shape_attr){.shape = SL_SHAPE_(SL_BATCH, 6)}}, {0}}};
 const sl_op_rules sl_rules_PACK = {
     .infer = infer_pack, .samples = (const sl_sample[]){{3, {SL_ANY(16), SL_ANY(4, 8), SL_ANY(48)}}, {0}}};

@@ -1,7 +1,9 @@
-/* What makes a training step one list of nodes: drawing a batch, the learning rate, the update, the records. */
+/* What makes a training step one list of nodes: drawing a batch, the learning rate, the update, the records.
+ */
 #include "ops/ops.h"
 
-static bool infer_draw(sl_node *node) /* images [samples, …], labels [samples] or targets [samples, k], step */
+static bool
+infer_draw(sl_node *node) /* images [samples, …], labels [samples] or targets [samples, k], step */
 {
     sl_shape x = node->in[0]->shape, t = node->in[1]->shape;
     x.dim[0] = t.dim[0] = SL_BATCH;
