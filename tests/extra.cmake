@@ -27,3 +27,14 @@ if(NOT SLOPE_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
   add_test(NAME test_new_row COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_new_row.sh ${CMAKE_SOURCE_DIR} ${CMOCKA_LIBRARY} ${CJSON_LIBRARY})
   set_tests_properties(test_new_row PROPERTIES TIMEOUT 300 LABELS slow PROCESSORS 2)
 endif()
+
+# The command, as a stranger uses it.
+find_program(BASH_PROGRAM bash)
+if(TARGET slope_command AND BASH_PROGRAM)
+  add_test(NAME test_cli COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.sh $<TARGET_FILE:slope_command>)
+  set_tests_properties(test_cli PROPERTIES TIMEOUT 300 PROCESSORS 2)
+endif()
+
+if(SLOPE_SIMT)
+  add_subdirectory(simt_selftest)
+endif()

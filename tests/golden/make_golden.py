@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the golden files of tests/test_golden.c with PyTorch, in double precision.
+"""Makes the golden files of tests/test_golden*.c with PyTorch, in double precision.
 
     python3 make_golden.py [folder]        (default: the script's own folder)
 
@@ -229,7 +229,7 @@ def make_layers():
     case("log softmax", (4, 10), lambda c, x: torch.log_softmax(x, -1))
     case("log softmax steep", (3, 5), lambda c, x: torch.log_softmax(x, -1), scale=16384.0)
 
-    # One step of sl_fit: SGD with rate 1 on ½Σ(y - t)², batch norm's statistics, weights and bias after it.
+    # One step of training: SGD with rate 1 on ½Σ(y - t)², batch norm's statistics, weights and bias after it.
     for name, shape in ("step of norm", (5, 3, 2, 4)), ("step of norm rows", (7, 3)):
         c = Case(file, name, shape)
         after = {}
@@ -470,6 +470,7 @@ def make_training():
     assert 0 < clipped[0.3] < STEPS  # steps of both kinds
     file.put("clip norm adam", train(adam, clip_norm(0.3), l2=f32(0.1)))
     file.put("clip value", train(sgd, clip_value(0.05)))
+    file.put("clip value l2", train(sgd, clip_value(0.05), l2=f32(0.1)))
 
     def rates(make, lr=0.5):
         optimizer = O.SGD([torch.zeros(1, requires_grad=True)], lr=f32(lr))

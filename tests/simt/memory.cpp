@@ -74,11 +74,17 @@ bool reserve()
     void *memory = mmap(nullptr, range_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return false;
     range = next_free = static_cast<char *>(memory);
-    struct sigaction action = {};
+    return true;
+}
+
+/* Before every launch, for a test program may set a handler of its own at any time. */
+void handle_faults()
+{
+    struct sigaction action = {}, previous = {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_NODEFER; /* a fault in a kernel is left by switching stacks */
-    sigaction(SIGSEGV, &action, &previous_action);
-    return true;
+    sigaction(SIGSEGV, &action, &previous);
+    if (!(previous.sa_flags & SA_SIGINFO) || previous.sa_sigaction != on_fault) previous_action = previous;
 }
 
 size_t limit_bytes()
@@ -154,13 +160,14 @@ bool simt_memory_holds(const void *address)
 bool simt_memory_covers(const void *at, size_t bytes)
 {
     const auto found = find(at);
-    if (found == allocations.end()) return false;
+    if (found == allocations.end() || !found->second.alive) return false;
     return (size_t)(static_cast<const char *>(at) - found->first) + bytes <= found->second.bytes;
 }
 
 void simt_memory_open()
 {
     if (open_depth++ > 0) return;
+    handle_faults();
     for (const auto &entry : allocations)
         if (entry.second.alive) protect(entry.second, PROT_READ | PROT_WRITE);
 }

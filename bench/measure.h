@@ -1,0 +1,104 @@
+/* What the benchmarks share: a clock, medians, and the machine's peak of multiply-add in registers. */
+#ifndef BENCH_MEASURE_H
+#define BENCH_MEASURE_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cpu/threads.h"
+
+static inline double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static inline int measure_ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Of 0 < n <= 128 values, which keep their order. */
+static inline double median_of(const double *values, int n)
+{
+    double sorted[128];
+    memcpy(sorted, values, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, measure_ascending);
+    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+}
+
+static inline double lowest_of(const double *values, int n)
+{
+    double lowest = values[0];
+    for (int i = 1; i < n; i++) lowest = values[i] < lowest ? values[i] : lowest;
+    return lowest;
+}
+
+static inline double highest_of(const double *values, int n)
+{
+    double highest = values[0];
+    for (int i = 1; i < n; i++) highest = values[i] > highest ? values[i] : highest;
+    return highest;
+}
+
+/* --- the peak ----------------------------------------------------------------------------------------- */
+
+enum { PEAK_TURNS = 200000, PEAK_CHAINS = 10 };
+
+#if defined(__x86_64__)
+/* Ten chains of dependent multiply-adds: two units with a latency of 4 or 5 are always busy. */
+#    define PEAK_LOOP(isa, register_)                                                                        \
+        __attribute__((target(isa))) static inline void peak_loop_##register_(void)                          \
+        {                                                                                                    \
+            int64_t turns = PEAK_TURNS;                                                                      \
+            __asm__ volatile(                                                                                \
+                PEAK_CLEAR(register_, 0) PEAK_CLEAR(register_, 1) PEAK_CLEAR(register_, 2)                   \
+                    PEAK_CLEAR(register_, 3) PEAK_CLEAR(register_, 4) PEAK_CLEAR(register_, 5)               \
+                        PEAK_CLEAR(register_, 6) PEAK_CLEAR(register_, 7) PEAK_CLEAR(register_, 8)           \
+                            PEAK_CLEAR(register_, 9) "1:\n\t" PEAK_ADD(register_, 0) PEAK_ADD(register_, 1)  \
+                                PEAK_ADD(register_, 2) PEAK_ADD(register_, 3) PEAK_ADD(register_, 4)         \
+                                    PEAK_ADD(register_, 5) PEAK_ADD(register_, 6) PEAK_ADD(register_, 7)     \
+                                        PEAK_ADD(register_, 8) PEAK_ADD(register_, 9) "dec %0\n\tjnz 1b\n\t" \
+                : "+r"(turns)                                                                                \
+                :                                                                                            \
+                : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9");     \
+        }
+#    define PEAK_CLEAR(register_, i) "vpxor %%xmm" #    i ", %%xmm" #    i ", %%xmm" #    i "\n\t"
+#    define PEAK_ADD(register_, i)                                                                           \
+        "vfmadd231ps %%" #register_ #i ", %%" #register_ #i ", %%" #register_ #i "\n\t"
+PEAK_LOOP("avx2,fma", ymm)
+PEAK_LOOP("avx512f", zmm)
+#    undef PEAK_LOOP
+#    undef PEAK_CLEAR
+#    undef PEAK_ADD
+#endif
+
+static inline void peak_task(void *arg, int64_t first, int64_t last, int worker)
+{
+    (void)worker;
+    for (int64_t i = first; i < last; i++) (*(void (**)(void))arg)();
+}
+
+/* GFLOP/s of all threads of the pool with the widest registers of this machine; 0 where there is no FMA. */
+static inline double peak_gflops(sl_pool *pool)
+{
+    void (*loop)(void) = NULL;
+    double lanes = 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        loop = peak_loop_zmm, lanes = 16;
+    else if (__builtin_cpu_supports("fma"))
+        loop = peak_loop_ymm, lanes = 8;
+#endif
+    if (!loop) return 0;
+    const int threads = sl_pool_threads(pool);
+    sl_pool_run(pool, peak_task, &loop, threads, 1); /* wakes the workers */
+    const double start = seconds_now();
+    sl_pool_run(pool, peak_task, &loop, 4 * threads, 1);
+    return 2.0 * 4 * threads * PEAK_TURNS * PEAK_CHAINS * lanes / (seconds_now() - start) * 1e-9;
+}
+#endif
