@@ -26,9 +26,10 @@ typedef struct cli_options {
     const char *out, *resume, *log, *a, *b;
     int64_t limit_train, limit_test, validation, epochs, batch, seed, threads, index, top, steps;
     double rate, momentum, weight_decay, l2, clip_norm, clip_value;
-    bool exact, json, quiet, help;
-    uint64_t given;   /* bit i: option i stood on the command line (or, with --resume, in the file) */
-    char **words;     /* what is no option */
+    bool exact, diagnose, json, plan, quiet, help;
+    int64_t resume_steps; /* of an epoch of the unfinished run behind --resume; 0: it is finished */
+    uint64_t given;       /* bit i: option i stood on the command line (or, with --resume, in the file) */
+    char **words;         /* what is no option */
     int n_words;
     char **arguments; /* all, as they were */
     int n_arguments;
@@ -46,7 +47,8 @@ static inline bool cli_given(const cli_options *o, int option)
     return o->given >> option & 1;
 }
 
-/* Fills `o` with the defaults and what the arguments (after the command's name) say. False after a message. */
+/* Fills `o` with the defaults and what the arguments (after the command's name) say. False after a message.
+ */
 bool cli_parse(const cli_command *command, int n, char **arguments, cli_options *o);
 /* Reads further options over those in `o`; `from` names where they stand ("--a") in messages. */
 bool cli_parse_more(const cli_command *command, const char *from, int n, char **arguments, cli_options *o);
@@ -67,6 +69,8 @@ int cli_fail_context(const cli_options *o, const sl_context *ctx, bool reading_o
 void cli_say(const cli_options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The word of the list (ended by NULL) that is spelled most like `word`; NULL where none is like it. */
 const char *cli_nearest(const char *word, const char *const *list);
+/* Words of `text` from column `at` on, in lines of at most 79 columns that start at column `indent`. */
+void cli_wrap(FILE *to, const char *text, int at, int indent);
 /* 12345678 as "12 345 678". */
 typedef struct cli_text {
     char text[48];
@@ -80,21 +84,23 @@ int cli_finish(const cli_options *o, int status);
 /* NULL after a message, with *status set. */
 sl_context *cli_open(const cli_options *o, int *status);
 /* A context on the CPU with one thread, for reading files. */
-sl_context *cli_open_plain(const cli_options *o, int *status);
+sl_context *cli_open_plain(const cli_options *o, uint64_t seed, int *status);
+/* The model in a file with its training state, in a plain context of its own. NULL after a message. */
+sl_model *cli_load_plain(const cli_options *o, const char *path, sl_context **ctx, int *status);
 /* The split with its limit. NULL after a message. */
 sl_dataset *cli_data(sl_context *ctx, const cli_options *o, sl_split split, int *status);
 /* The model of the options for images like those of `data`. NULL after a message. */
 sl_model *cli_model(sl_context *ctx, const cli_options *o, const sl_dataset *data, int *status);
 /* The line behind --model: presets spelled out, --l2 set on every word that has none. To be freed. */
 char *cli_line(const cli_options *o);
-bool cli_schedule(sl_context *ctx, const cli_options *o, sl_schedule *schedule);
 void cli_warn_step(const cli_options *o, const char *line, sl_activation activation);
 /* "mnist: 10000 test images" or "synthetic digits …, not MNIST". */
 const char *cli_data_text(const sl_dataset *data, const char *images, char *buffer, size_t size);
 
 /* --- resume.c --- */
 
-/* Completes the options from the file behind --resume, and refuses those that contradict it. Returns an exit status. */
+/* Completes the options from the file behind --resume, and refuses those that contradict it. Returns an exit
+ * status. */
 int cli_resume(cli_options *o);
 
 /* --- log.c --- */
@@ -106,9 +112,10 @@ typedef struct cli_run {
     const sl_dataset *train, *validation;
     bool held_out;
 } cli_run;
-/* Opens --log and writes the line that describes the run. False after a message; *log stays NULL without --log. */
+/* Opens --log and writes the line that describes the run. False after a message; *log stays NULL without
+ * --log. */
 bool cli_log_open(const cli_options *o, const cli_run *run, cli_log **log);
-void cli_log_epoch(cli_log *log, const sl_epoch *epoch);
+void cli_log_epoch(cli_log *log, sl_model *model, const sl_epoch *epoch);
 bool cli_log_close(cli_log *log); /* false after a message: some line was lost */
 
 /* --- image.c --- */
@@ -117,15 +124,16 @@ typedef struct cli_image {
     int height, width;
     float *grey; /* [height, width] in [0, 1], 1 is white; from malloc */
 } cli_image;
-bool cli_image_read(const cli_options *o, const char *path, cli_image *image); /* PNG or PGM; false after a message */
-bool cli_image_scale(cli_image *image, int height, int width);                 /* by area; false: out of memory */
-bool cli_image_normalise(cli_image *image);                                    /* inverts a bright background */
+bool cli_image_read(const cli_options *o, const char *path,
+                    cli_image *image);                         /* PNG or PGM; false after a message */
+bool cli_image_scale(cli_image *image, int height, int width); /* by area; false: out of memory */
+bool cli_image_normalise(cli_image *image);                    /* inverts a bright background */
 
 /* --- layers.c --- */
 
 /* A table of the layers of a line for images of the given size. Returns an exit status. */
 int cli_print_layers(sl_context *ctx, const cli_options *o, const char *line, sl_activation activation,
-                     const int64_t *dims, bool plan);
+                     const int64_t *dims);
 
 /* --- the commands --- */
 int cli_train(cli_options *o);

@@ -84,6 +84,41 @@ cli_text cli_count(int64_t number)
     return out;
 }
 
+enum { WIDTH = 79 };
+
+static int letters(const char *text, int bytes)
+{
+    int n = 0;
+    for (int i = 0; i < bytes; i++) n += (text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+void cli_wrap(FILE *to, const char *text, int at, int indent)
+{
+    bool first = true;
+    while (*text) {
+        if (*text == '\n') {
+            fprintf(to, "\n%*s", indent, "");
+            at = indent;
+            first = true;
+            text++;
+            continue;
+        }
+        const int bytes = (int)strcspn(text, " \n"), n = letters(text, bytes);
+        if (!first && at + 1 + n > WIDTH) {
+            fprintf(to, "\n%*s", indent, "");
+            at = indent;
+            first = true;
+        }
+        fprintf(to, "%s%.*s", first ? "" : " ", bytes, text);
+        at += n + !first;
+        first = false;
+        text += bytes;
+        text += *text == ' ';
+    }
+    fputc('\n', to);
+}
+
 int cli_finish(const cli_options *o, int status)
 {
     errno = 0;

@@ -18,7 +18,10 @@ sl_number_text sl_float_text(double value)
 {
     sl_number_text out;
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0), old = c ? uselocale(c) : (locale_t)0;
-    snprintf(out.text, sizeof out.text, "%.9g", value);
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(out.text, sizeof out.text, "%.*g", digits, value);
+        if (strtof(out.text, NULL) == (float)value) break;
+    }
     if (c) {
         uselocale(old);
         freelocale(c);

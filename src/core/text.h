@@ -4,7 +4,7 @@
 
 /* As strtof. */
 float sl_text_to_float(const char *text, char **end);
-/* Nine digits, which bring every float back exactly. */
+/* As few digits as bring the float back exactly. */
 typedef struct sl_number_text {
     char text[32];
 } sl_number_text;

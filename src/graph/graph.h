@@ -60,7 +60,7 @@ struct sl_graph {
     const char *line; /* the model line that leads from an input to line_end, or NULL */
     const sl_node *line_end;
     sl_activation line_activation;
-    int learned;         /* activations with a learned parameter, for their names */
+    int activations;     /* made so far, for their names */
     int numbers[16];     /* how many layers of each kind have been named */
     sl_node *prediction; /* what the loss compares: logits or outputs */
     sl_op prediction_op; /* SOFTMAX, ACTIVATION (sigmoid) or RESHAPE (none): what makes it an answer */

@@ -83,13 +83,13 @@ void sl_progress_epoch(sl_progress_bar *bar, const sl_epoch *e)
     char rate[32];
     if (bar->drawn) fputs("\r\033[K", bar->to);
     bar->drawn = false;
+    /* Up to 99 epochs fit into 80 columns. */
     fprintf(bar->to, "epoch %*d/%d  loss %.4f", e->epochs > 9 ? 2 : 1, e->epoch, e->epochs, e->train.loss);
-    if (!isnan(e->train.accuracy)) fprintf(bar->to, "  acc %5.2f %%", 100 * e->train.accuracy);
+    if (!isnan(e->train.accuracy)) fprintf(bar->to, " acc %5.2f %%", 100 * e->train.accuracy);
     if (e->validation.count > 0) {
-        fprintf(bar->to, "   validation loss %.4f", e->validation.loss);
-        if (!isnan(e->validation.accuracy)) fprintf(bar->to, "  acc %5.2f %%", 100 * e->validation.accuracy);
+        fprintf(bar->to, "  val %.4f", e->validation.loss);
+        if (!isnan(e->validation.accuracy)) fprintf(bar->to, " acc %5.2f %%", 100 * e->validation.accuracy);
     }
-    fprintf(bar->to, "   %.2f s, %s samples/s\n", e->train.seconds,
-            count_text(e->samples_per_second, rate, sizeof rate));
+    fprintf(bar->to, "  %.2f s  %s/s\n", e->train.seconds, count_text(e->samples_per_second, rate, sizeof rate));
     fflush(bar->to);
 }

@@ -127,17 +127,22 @@ sl_node *sl_activate(sl_node *x, sl_activation activation)
     const sl_activation_attr attr = {row->id, sl_float_or(activation.a, row->parameter[0].value),
                                      sl_float_or(activation.b, row->parameter[1].value)};
     if (row->id == SL_ROW_LINEAR && attr.a == 1) return x;
-    if (!learns(row, activation.learn)) return sl_node1(SL_OP_ACTIVATION, &attr, x);
-    if (row->n_parameters == 0 || !row->parameter[0].learnable) {
-        sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %s has no parameter that can be learned",
-                row->name);
-        return NULL;
+    const char *name = sl_graph_text(x->graph, "%s%d", row->name, ++x->graph->activations);
+    sl_node *y = NULL;
+    if (learns(row, activation.learn)) {
+        if (row->n_parameters == 0 || !row->parameter[0].learnable) {
+            sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %s has no parameter that can be learned",
+                    row->name);
+            return NULL;
+        }
+        const int64_t count = activation.learn == SL_LEARN_PER_CHANNEL ? sl_shape_last(x->shape) : 1;
+        sl_node *a = sl_parameter_with(
+            x->graph, sl_graph_text(x->graph, "%s.%s", name, row->parameter[0].name), (sl_shape){1, {count}},
+            &(sl_parameter_options){.init = {SL_INIT_CONSTANT, attr.a == 0 ? SL_ZERO : attr.a}});
+        y = sl_node2(SL_OP_ACTIVATION, &attr, x, a);
+    } else {
+        y = sl_node1(SL_OP_ACTIVATION, &attr, x);
     }
-    const int64_t count = activation.learn == SL_LEARN_PER_CHANNEL ? sl_shape_last(x->shape) : 1;
-    const char *name =
-        sl_graph_text(x->graph, "%s%d.%s", row->name, ++x->graph->learned, row->parameter[0].name);
-    sl_node *a = sl_parameter_with(
-        x->graph, name, (sl_shape){1, {count}},
-        &(sl_parameter_options){.init = {SL_INIT_CONSTANT, attr.a == 0 ? SL_ZERO : attr.a}});
-    return sl_node2(SL_OP_ACTIVATION, &attr, x, a);
+    sl_node_rename(y, name);
+    return y;
 }

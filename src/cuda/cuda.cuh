@@ -1,0 +1,128 @@
+/* Shared by the CUDA kernels. src/cuda mirrors src/cpu file by file; what a kernel must compute stands there, in
+ * core/sum.h and in the rows. Every .cu file is compiled by nvcc, and by g++ against tests/simt for the simulated
+ * device.
+ *
+ * Rules of a kernel file:
+ *  - Nothing has external linkage but its list of kernels, SL_CUDA_KERNELS(family) = {{SL_OP_…, "name", …}, {}}.
+ *  - A step is captured once and replayed: what changes from step to step (step, rate, valid, factors) is read on
+ *    the device. call->valid is device memory (sl_cuda_valid_rows, not sl_valid_rows); attr is host memory, copied
+ *    into the kernel's arguments.
+ *  - Launches go through SL_LAUNCH, dynamic shared memory comes from SL_SHARED, static shared memory is not used.
+ *    Barriers are __syncthreads(), met by all threads of the block at the same line; shuffles are
+ *    __shfl_…_sync(SL_ALL_LANES, …) with whole warps, so blocks are multiples of 32 threads.
+ *  - Indices are 64-bit, any size works, 0 included. Tensors are 256-byte aligned, pieces of packed blocks 64-byte. */
+#ifndef SL_CUDA_CUDA_CUH
+#define SL_CUDA_CUDA_CUH
+
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "backend.h"
+#include "core/activation.h"
+#include "core/context.h"
+}
+#include "core/math.h"
+#include "core/sum.h"
+
+#define SL_CUDA_FAMILIES(FAMILY)                                                                             \
+    FAMILY(matmul) FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool)           \
+    FAMILY(norm) FAMILY(softmax) FAMILY(random) FAMILY(step) FAMILY(update)
+/* Not exact: these stand before the others and support a call only on a device that is not exact. */
+#define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
+
+#define SL_CUDA_KERNELS(family) const sl_kernel sl_cuda_##family[]
+extern "C" {
+#define FAMILY(name) extern SL_CUDA_KERNELS(name);
+SL_CUDA_FAST_FAMILIES(FAMILY)
+SL_CUDA_FAMILIES(FAMILY)
+#undef FAMILY
+extern const sl_kernel *const sl_cuda_table[];
+}
+
+/* --- the device of a call --- */
+
+cudaStream_t sl_cuda_stream(const sl_device *device);
+bool sl_cuda_exact(const sl_device *device);
+sl_precision sl_cuda_precision(const sl_device *device);
+int sl_cuda_sms(const sl_device *device);
+int sl_cuda_max_shared(const sl_device *device); /* bytes of dynamic shared memory that a block may ask for */
+/* The device's cuBLAS handle (a cublasHandle_t, which serves as a cublasLtHandle_t too), bound to the device's stream
+ * and to this workspace; NULL on an exact device. */
+struct cublasContext *sl_cuda_blas_handle(const sl_device *device);
+void *sl_cuda_blas_workspace(const sl_device *device, size_t *bytes);
+
+/* Keeps the first failure of a run, which then ends with SL_DEVICE. `what` lives for ever. */
+void sl_cuda_note(sl_device *device, cudaError_t error, const char *what, const char *node);
+/* The same for a library whose codes are its own; status 0 is success. */
+void sl_cuda_note_status(sl_device *device, int status, const char *what, const char *node);
+
+/* --- launching --- */
+
+enum { SL_CUDA_DEFAULT_SHARED = 48 * 1024 }; /* bytes; beyond, a kernel must be told */
+#define SL_ALL_LANES 0xffffffffu
+
+/* kernel<<<grid, block, shared>>>(arguments) on the call's stream; an empty grid launches nothing. A kernel with
+ * template arguments stands in parentheses. */
+#ifdef SLOPE_SIMT
+#    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, stream, ...)                                       \
+        simt_launch(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__)
+#    define SL_SHARED(type, name) type *const name = static_cast<type *>(simt_shared())
+#    define SL_LIFE(memory, begins) simt_life(memory, begins)
+#else
+#    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, stream, ...)                                       \
+        kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+extern __shared__ double2 sl_shared_memory[];
+#    define SL_SHARED(type, name) type *const name = reinterpret_cast<type *>(sl_shared_memory)
+#    define SL_LIFE(memory, begins) ((void)(memory), (void)(begins))
+#endif
+#define SL_LAUNCH(kernel, grid, block, shared, call, ...)                                                    \
+    do {                                                                                                     \
+        const dim3 launch_grid(grid), launch_block(block);                                                   \
+        const size_t launch_shared = (shared);                                                               \
+        if ((size_t)launch_grid.x * launch_grid.y * launch_grid.z == 0) break;                               \
+        if (launch_shared > SL_CUDA_DEFAULT_SHARED)                                                          \
+            sl_cuda_note((call)->device,                                                                     \
+                         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,           \
+                                              (int)launch_shared),                                           \
+                         #kernel, (call)->name);                                                             \
+        SL_LAUNCH_KERNEL(kernel, launch_grid, launch_block, launch_shared, sl_cuda_stream((call)->device),   \
+                         __VA_ARGS__);                                                                       \
+        sl_cuda_note((call)->device, cudaGetLastError(), #kernel, (call)->name);                             \
+    } while (0)
+
+/* Blocks for n items at `per_block` each in a grid-stride loop: at least one, at most `waves` for every SM. */
+static inline unsigned sl_cuda_grid(const sl_call *call, int64_t n, int64_t per_block, int waves)
+{
+    const int64_t most = (int64_t)sl_cuda_sms(call->device) * waves, blocks = (n + per_block - 1) / per_block;
+    return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+
+/* --- inside kernels --- */
+
+/* Rows (elements / last dimension) of a batched tensor that count; `valid` NULL: all. */
+static __device__ __forceinline__ int64_t sl_cuda_valid_rows(const int32_t *valid, int64_t batch, int64_t rows)
+{
+    return valid ? rows / batch * *valid : rows;
+}
+
+/* This thread's place in a one-dimensional grid, and the grid's size. */
+static __device__ __forceinline__ int64_t sl_cuda_thread(void)
+{
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+static __device__ __forceinline__ int64_t sl_cuda_threads(void)
+{
+    return (int64_t)gridDim.x * blockDim.x;
+}
+
+/* --- a call's tensors, on the host --- */
+
+static inline const float *sl_in(const sl_call *call, int i)
+{
+    return static_cast<const float *>(call->in[i].data);
+}
+static inline float *sl_out(const sl_call *call, int i)
+{
+    return static_cast<float *>(call->out[i].data);
+}
+#endif

@@ -1,0 +1,278 @@
+/* A CUDA device: opening it, or saying why not; its memory; its errors. */
+#include "cuda/device.cuh"
+
+#include <cublas_v2.h>
+#include <stdio.h>
+
+#ifndef SLOPE_CUDA_ARCHITECTURES /* of the device code in this library, as text */
+#    define SLOPE_CUDA_ARCHITECTURES "unknown architectures"
+#endif
+
+cudaStream_t sl_cuda_stream(const sl_device *device)
+{
+    return device->stream;
+}
+
+bool sl_cuda_exact(const sl_device *device)
+{
+    return device->exact;
+}
+
+sl_precision sl_cuda_precision(const sl_device *device)
+{
+    return device->precision;
+}
+
+int sl_cuda_sms(const sl_device *device)
+{
+    return device->sms;
+}
+
+int sl_cuda_max_shared(const sl_device *device)
+{
+    return device->max_shared;
+}
+
+struct cublasContext *sl_cuda_blas_handle(const sl_device *device)
+{
+    return device->blas;
+}
+
+void *sl_cuda_blas_workspace(const sl_device *device, size_t *bytes)
+{
+    *bytes = device->blas_workspace_bytes;
+    return device->blas_workspace;
+}
+
+/* --- errors --- */
+
+void sl_cuda_note(sl_device *device, cudaError_t error, const char *what, const char *node)
+{
+    if (error == cudaSuccess || device->failure[0]) return;
+    snprintf(device->failure, sizeof device->failure, "%s%s%s%s: %s (%s)", node ? "node '" : "", node ? node : "", node ? "', " : "",
+             what, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+void sl_cuda_note_status(sl_device *device, int status, const char *what, const char *node)
+{
+    if (status == 0 || device->failure[0]) return;
+    snprintf(device->failure, sizeof device->failure, "%s%s%s%s failed with status %d", node ? "node '" : "", node ? node : "",
+             node ? "', " : "", what, status);
+}
+
+sl_status sl_cuda_report(sl_device *device, sl_context *ctx)
+{
+    if (device->dead)
+        return sl_fail(ctx, SL_DEVICE, "the CUDA device has failed before: %s; close this context and open a new one",
+                       device->failure);
+    cudaGetLastError();
+    device->dead = cudaStreamSynchronize(device->stream) != cudaSuccess;
+    sl_fail(ctx, SL_DEVICE, "the CUDA device failed: %s", device->failure);
+    if (!device->dead) device->failure[0] = 0;
+    return ctx->code;
+}
+
+void sl_cuda_use(sl_device *device)
+{
+    sl_cuda_note(device, cudaSetDevice(device->index), "choosing the device", nullptr);
+}
+
+/* --- opening --- */
+
+static __global__ void probe(int *nothing)
+{
+    if (nothing) *nothing = 0;
+}
+
+static sl_device *refuse_start(sl_context *ctx, cudaError_t error)
+{
+    int driver = 0, runtime = 0;
+    cudaGetLastError();
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && driver > 0))
+        sl_fail(ctx, SL_DEVICE, "there is no CUDA device (the driver is there, but it shows no GPU to this process)");
+    else if (driver == 0)
+        sl_fail(ctx, SL_DEVICE, "there is no CUDA device: no NVIDIA driver is installed");
+    else if (error == cudaErrorInsufficientDriver)
+        sl_fail(ctx, SL_DEVICE, "the NVIDIA driver is too old: it supports CUDA %d.%d, this library needs %d.%d; update the driver",
+                driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    else
+        sl_fail(ctx, SL_DEVICE, "CUDA cannot start: %s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+    return nullptr;
+}
+
+static sl_device *refuse_device(sl_context *ctx, const cudaDeviceProp *found, cudaError_t error, const char *what)
+{
+    cudaGetLastError();
+    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction || error == cudaErrorUnsupportedPtxVersion)
+        sl_fail(ctx, SL_DEVICE, "the CUDA device does not fit: found %s (sm_%d%d), but this library was built for %s", found->name,
+                found->major, found->minor, SLOPE_CUDA_ARCHITECTURES);
+    else if (error == cudaErrorDevicesUnavailable)
+        sl_fail(ctx, SL_DEVICE, "the CUDA device %s is busy: another process holds it alone, or its administrator has closed it",
+                found->name);
+    else if (error == cudaErrorMemoryAllocation)
+        sl_fail(ctx, SL_MEMORY, "the CUDA device %s has not enough free memory to start (%s)", found->name, what);
+    else
+        sl_fail(ctx, SL_DEVICE, "the CUDA device %s cannot be used: %s: %s (%s)", found->name, what, cudaGetErrorString(error),
+                cudaGetErrorName(error));
+    return nullptr;
+}
+
+/* A handle that knows its stream and its memory before the first capture, which allows neither to be made. */
+static bool open_blas(sl_device *device, const cudaDeviceProp *found)
+{
+    cublasHandle_t handle = nullptr;
+    device->blas_workspace_bytes = (size_t)(found->major >= 9 ? 32 : 8) << 20;
+    sl_cuda_note(device, cudaMalloc(&device->blas_workspace, device->blas_workspace_bytes), "the workspace of cuBLAS", nullptr);
+    if (device->failure[0]) return false;
+    sl_cuda_note_status(device, cublasCreate(&handle), "cublasCreate", nullptr);
+    device->blas = handle;
+    if (device->failure[0]) return false;
+    sl_cuda_note_status(device, cublasSetStream(handle, device->stream), "cublasSetStream", nullptr);
+    /* cublasSetStream takes the workspace away, so it comes after. */
+    sl_cuda_note_status(device, cublasSetWorkspace(handle, device->blas_workspace, device->blas_workspace_bytes), "cublasSetWorkspace",
+                        nullptr);
+    sl_cuda_note_status(device, cublasSetMathMode(handle, device->precision == SL_TF32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH),
+                        "cublasSetMathMode", nullptr);
+    return !device->failure[0];
+}
+
+static void cuda_close(sl_device *device)
+{
+    if (!device) return;
+    cudaSetDevice(device->index);
+    if (device->blas) cublasDestroy(device->blas);
+    if (device->blas_workspace) cudaFree(device->blas_workspace);
+    if (device->stream) cudaStreamDestroy(device->stream);
+    cudaGetLastError();
+    free(device);
+}
+
+static bool options_fit(sl_context *ctx, const sl_open_options *options)
+{
+    if (options->precision != SL_FP32 && options->precision != SL_TF32)
+        sl_fail(ctx, SL_UNSUPPORTED, "sl_open: the CUDA back end has the precisions fp32 and tf32 only");
+    else if (options->exact && options->precision != SL_FP32)
+        sl_fail(ctx, SL_ARGUMENT, "sl_open: exact results need precision fp32");
+    return sl_ok(ctx);
+}
+
+static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
+{
+    if (!options_fit(ctx, options)) return nullptr;
+    int count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) return refuse_start(ctx, error);
+    const int index = options->device_index == SL_NONE ? 0 : options->device_index;
+    if (index < 0 || index >= count) {
+        sl_fail(ctx, SL_ARGUMENT, "sl_open: device_index is %d, but the CUDA devices are 0 to %d", index, count - 1);
+        return nullptr;
+    }
+    cudaDeviceProp found;
+    error = cudaGetDeviceProperties(&found, index);
+    if (error != cudaSuccess) return refuse_start(ctx, error);
+    cudaFuncAttributes attributes;
+    error = cudaSetDevice(index);
+    if (error == cudaSuccess) error = cudaFree(nullptr); /* makes the device's context */
+    if (error != cudaSuccess) return refuse_device(ctx, &found, error, "starting");
+    error = cudaFuncGetAttributes(&attributes, probe);
+    if (error != cudaSuccess) return refuse_device(ctx, &found, error, "loading the kernels");
+
+    sl_device *device = static_cast<sl_device *>(sl_new(ctx, 1, sizeof(sl_device), "the CUDA device"));
+    if (!device) return nullptr;
+    device->ctx = ctx;
+    device->index = index;
+    device->exact = options->exact;
+    device->precision = options->precision;
+    device->sms = found.multiProcessorCount;
+    device->max_shared = (int)found.sharedMemPerBlockOptin;
+    /* Non-blocking: nothing that another part of the process does on the default stream concerns it. */
+    error = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    if (error != cudaSuccess) {
+        refuse_device(ctx, &found, error, "making a stream");
+        cuda_close(device);
+        return nullptr;
+    }
+    if (!device->exact && !open_blas(device, &found)) {
+        sl_fail(ctx, SL_DEVICE, "the CUDA device %s cannot be used: %s", found.name, device->failure);
+        cuda_close(device);
+        return nullptr;
+    }
+#ifdef SLOPE_SIMT
+    snprintf(device->description, sizeof device->description, "simulated");
+#else
+    snprintf(device->description, sizeof device->description, "%s, sm_%d%d, %d SMs", found.name, found.major, found.minor, device->sms);
+#endif
+    return device;
+}
+
+static const char *cuda_describe(sl_device *device)
+{
+#ifdef SLOPE_SIMT
+    snprintf(device->description, sizeof device->description, "simulated, order %s, %llu launches so far", sl_simt_order(),
+             sl_simt_launches());
+#endif
+    return device->description;
+}
+
+static const sl_kernel *const *cuda_kernels(sl_device *device)
+{
+    (void)device;
+    return sl_cuda_table;
+}
+
+/* --- memory --- */
+
+static void *cuda_alloc(sl_device *device, size_t bytes)
+{
+    void *memory = nullptr;
+    sl_cuda_use(device);
+    if (cudaMalloc(&memory, bytes ? bytes : 1) == cudaSuccess) return memory;
+    cudaGetLastError();
+    return nullptr;
+}
+
+static void cuda_free(sl_device *device, void *memory)
+{
+    if (!memory) return;
+    sl_cuda_use(device);
+    cudaFree(memory); /* waits for whoever still uses it */
+    cudaGetLastError();
+}
+
+/* Returns when the copy is done. */
+static void copy(sl_device *device, void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what)
+{
+    sl_cuda_use(device);
+    if (device->dead) {
+        sl_cuda_report(device, device->ctx);
+        return;
+    }
+    if (bytes == 0) return;
+    sl_cuda_note(device, cudaMemcpyAsync(to, from, bytes, kind, device->stream), what, nullptr);
+    sl_cuda_note(device, cudaStreamSynchronize(device->stream), what, nullptr);
+    if (device->failure[0]) sl_cuda_report(device, device->ctx);
+}
+
+static void cuda_upload(sl_device *device, void *to, const void *from_host, size_t bytes)
+{
+    copy(device, to, from_host, bytes, cudaMemcpyHostToDevice, "copying to the device");
+}
+
+static void cuda_download(sl_device *device, void *to_host, const void *from, size_t bytes)
+{
+    copy(device, to_host, from, bytes, cudaMemcpyDeviceToHost, "copying from the device");
+}
+
+/* NaN before and after: who reads a tensor outside of its life shows it in the result. */
+static void cuda_life(sl_device *device, void *memory, size_t bytes, bool begins)
+{
+    sl_cuda_use(device);
+    SL_LIFE(memory, true);
+    if (bytes) sl_cuda_note(device, cudaMemsetAsync(memory, 0xff, bytes, device->stream), "filling with NaN", nullptr);
+    if (!begins) SL_LIFE(memory, false);
+}
+
+const sl_backend sl_backend_cuda = {"cuda",    sizeof(float), false,         cuda_open,   cuda_close,      cuda_describe, cuda_kernels,
+                                    cuda_alloc, cuda_free,     cuda_upload, cuda_download, sl_cuda_run, sl_cuda_release, cuda_life};

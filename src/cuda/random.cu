@@ -1,0 +1,88 @@
+/* Random tensors and dropout masks, from core/philox.h: the words of a cuRAND Philox state with curand_init(seed,
+ * stream | step << 32, element). A thread makes the four elements of one block of words. Bytes per element: 4, dropout
+ * 8. */
+#include "core/philox.h"
+#include "cuda/elementwise.cuh"
+
+struct random_job {
+    float low, span, deviation;
+    bool normal;
+    uint64_t seed;
+    uint32_t stream;
+    float *y;
+};
+
+static __global__ void __launch_bounds__(SL_BLOCK) random_kernel(const __grid_constant__ random_job j, int64_t count)
+{
+    for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
+        const sl_words words = sl_random_words4(j.seed, j.stream, 0, (uint64_t)i / 4);
+        sl_vec<4> value;
+#pragma unroll
+        for (int k = 0; k < 4; k++) value.v[k] = j.low + j.span * sl_uniform(words.w[k]);
+#pragma unroll
+        for (int k = 0; k < 4 && j.normal; k += 2) {
+            float z0, z1;
+            sl_normals(words.w[k], words.w[k + 1], &z0, &z1);
+            value.v[k] = j.low + j.deviation * z0;
+            value.v[k + 1] = j.low + j.deviation * z1;
+        }
+        sl_vec_store<4>(j.y, i, count, value);
+    }
+}
+
+static void random_fill(const sl_call *call)
+{
+    const sl_random_attr *attr = static_cast<const sl_random_attr *>(call->attr);
+    const int64_t count = sl_shape_count(call->out[0].shape);
+    const random_job j = {(float)attr->low, (float)(attr->high - attr->low), (float)attr->high, attr->kind == SL_RANDOM_NORMAL,
+                          attr->seed, attr->stream, sl_out(call, 0)};
+    if (count) SL_LAUNCH(random_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j, count);
+}
+
+/* How many words give a value that is not above `rate`: just the words below this number, for the value grows with the
+ * word. */
+static uint64_t words_dropped(float rate)
+{
+    uint64_t low = 0, high = (uint64_t)1 << 32;
+    while (low < high) {
+        const uint64_t middle = (low + high) / 2;
+        if (sl_uniform((uint32_t)middle) > rate) high = middle;
+        else low = middle + 1;
+    }
+    return low;
+}
+
+struct dropout_job {
+    const float *x;
+    float *y, gain;
+    const int32_t *step;
+    uint64_t dropped, seed;
+    uint32_t stream;
+};
+
+static __global__ void __launch_bounds__(SL_BLOCK) dropout_kernel(const __grid_constant__ dropout_job j, int64_t count)
+{
+    const uint32_t step = (uint32_t)*j.step;
+    for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
+        const sl_words words = sl_random_words4(j.seed, j.stream, step, (uint64_t)i / 4);
+        sl_vec<4> v = sl_vec_load<4>(j.x, i, count);
+#pragma unroll
+        for (int k = 0; k < 4; k++) v.v[k] = words.w[k] >= j.dropped ? v.v[k] * j.gain : 0.0f;
+        sl_vec_store<4>(j.y, i, count, v);
+    }
+}
+
+static void dropout(const sl_call *call)
+{
+    const sl_dropout_attr *attr = static_cast<const sl_dropout_attr *>(call->attr);
+    const int64_t count = sl_shape_count(call->out[0].shape);
+    const dropout_job j = {sl_in(call, 0), sl_out(call, 0), 1 / (1 - attr->rate), static_cast<const int32_t *>(call->in[1].data),
+                           words_dropped(attr->rate), attr->seed, attr->stream};
+    if (count) SL_LAUNCH(dropout_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j, count);
+}
+
+SL_CUDA_KERNELS(random) = {
+    {SL_OP_RANDOM, "philox", nullptr, nullptr, random_fill},
+    {SL_OP_DROPOUT, "philox", nullptr, nullptr, dropout},
+    {},
+};

@@ -1,0 +1,278 @@
+/* Sums over whole tensors and over dimensions, by the reduction rule of core/sum.h. Bytes per element: 4, each element
+ * being read once; MEAN_VJP writes 4. */
+#include "cuda/reduce.cuh"
+
+/* --- sums of a whole tensor --- */
+
+template <bool SQUARES> struct element_terms : sl_plain_terms {
+    const float *x;
+    template <int V> __device__ __forceinline__ sl_vec<V> load(int64_t i, int64_t end) const
+    {
+        return sl_vec_load<V>(x, i, end);
+    }
+    template <int V>
+    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t, float (&term)[1][V]) const
+    {
+#pragma unroll
+        for (int k = 0; k < V; k++) term[0][k] = SQUARES ? r.v[k] * r.v[k] : r.v[k];
+    }
+};
+
+/* What MEAN divides by. */
+struct divisor {
+    const int32_t *valid;
+    int64_t batch, count;
+    bool per_sample;
+    __device__ __forceinline__ float operator()() const
+    {
+        if (per_sample) return valid ? (float)*valid : 1.0f;
+        return (float)sl_cuda_valid_rows(valid, batch, count);
+    }
+};
+
+static divisor divisor_of(const sl_call *call, sl_shape shape)
+{
+    const sl_mean_attr *attr = static_cast<const sl_mean_attr *>(call->attr);
+    return {call->valid, call->batch, sl_shape_count(shape), attr->per_sample};
+}
+
+struct store_mean {
+    float *to;
+    divisor by;
+    __device__ __forceinline__ void operator()(int64_t, const float (&total)[1]) const
+    {
+        *to = total[0] / by();
+    }
+};
+
+struct store_root {
+    float *to;
+    __device__ __forceinline__ void operator()(int64_t, const float (&total)[1]) const
+    {
+        *to = r_sqrt(total[0]);
+    }
+};
+
+static size_t flat_workspace(const sl_call *call)
+{
+    return sl_flat_workspace(sl_shape_count(call->in[0].shape)) * sizeof(float);
+}
+
+static void mean(const sl_call *call)
+{
+    const sl_vector x = {sl_shape_count(call->in[0].shape), call->batch, call->valid, false};
+    element_terms<false> terms = {};
+    terms.x = sl_in(call, 0);
+    const store_mean finish = {sl_out(call, 0), divisor_of(call, call->in[0].shape)};
+    sl_sum_vector(call, x, terms, finish, static_cast<float *>(call->workspace));
+}
+
+static void norm(const sl_call *call)
+{
+    const sl_vector x = {sl_shape_count(call->in[0].shape), 1, nullptr, false};
+    element_terms<true> terms = {};
+    terms.x = sl_in(call, 0);
+    const store_root finish = {sl_out(call, 0)};
+    sl_sum_vector(call, x, terms, finish, static_cast<float *>(call->workspace));
+}
+
+struct mean_slope {
+    typedef sl_no_column Column, Raw;
+    const float *dy;
+    float *dx;
+    divisor by;
+    __device__ __forceinline__ Column at(int64_t) const
+    {
+        return {};
+    }
+    __device__ __forceinline__ Raw load(int64_t, int64_t) const
+    {
+        return {};
+    }
+    __device__ __forceinline__ void run(Column, Raw, int64_t i, int64_t end) const
+    {
+        const int64_t counts = sl_cuda_valid_rows(by.valid, by.batch, by.count);
+        const float value = *dy / by();
+        sl_vec<4> r;
+#pragma unroll
+        for (int k = 0; k < 4; k++) r.v[k] = i + k < counts ? value : 0.0f;
+        sl_vec_store<4>(dx, i, end, r);
+    }
+};
+
+static void mean_vjp(const sl_call *call)
+{
+    const mean_slope f = {sl_in(call, 0), sl_out(call, 0), divisor_of(call, call->out[0].shape)};
+    sl_each(call, f, f.by.count, 1);
+}
+
+/* --- COUNT_CORRECT --- */
+
+/* A warp for each row. A NaN is never greater, so one in front stays the best. */
+static __global__ void __launch_bounds__(1024)
+    count_kernel(const float *score, const int32_t *label, float *y, const int32_t *valid, int64_t batch, int64_t all, int64_t k)
+{
+    SL_SHARED(int, counts);
+    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, warps = (int)blockDim.x / 32;
+    const int64_t rows = sl_cuda_valid_rows(valid, batch, all);
+    int correct = 0;
+    for (int64_t r = warp; r < rows; r += warps) {
+        const float *row = score + r * k;
+        const float front = row[0];
+        int64_t best = 0;
+        float most = front;
+        for (int64_t i = lane; i < k; i += 32)
+            if (row[i] > most) most = row[i], best = i;
+#pragma unroll
+        for (int half = 16; half > 0; half /= 2) {
+            const float other = __shfl_xor_sync(SL_ALL_LANES, most, half);
+            const int64_t place = __shfl_xor_sync(SL_ALL_LANES, (long long)best, half);
+            if (other > most || (other == most && place < best)) most = other, best = place;
+        }
+        if (k == 1) best = front > 0;
+        correct += best == label[r];
+    }
+    if (lane == 0) counts[warp] = correct;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    int64_t sum = 0;
+    for (int w = 0; w < warps; w++) sum += counts[w];
+    *y = (float)sum;
+}
+
+static void count_correct(const sl_call *call)
+{
+    const int64_t k = sl_shape_last(call->in[0].shape), rows = k > 0 ? sl_shape_rows(call->in[0].shape) : 0;
+    const unsigned warps = rows < 32 ? (unsigned)(rows + !rows) : 32;
+    SL_LAUNCH(count_kernel, 1, warps * 32, warps * sizeof(int), call, sl_in(call, 0),
+              static_cast<const int32_t *>(call->in[1].data), sl_out(call, 0), call->valid, call->batch, rows, k);
+}
+
+/* --- SUM_TO --- */
+
+/* Neighbouring dimensions that are both kept or both summed are taken together; what is left are at most four in turn.
+ * Padded to (kept, summed, kept, summed), with 1 where one is missing, or to (summed, kept, summed, kept). In the first
+ * case the terms of a result are runs, in the second rows of results lie side by side. A batch dimension that is summed
+ * is the slowest of all, so that the terms of the rows that count come first. */
+struct plan {
+    int64_t keep[2], sum[2]; /* extents, slow and fast */
+    bool rows;               /* the last dimension is kept */
+    bool batch_summed;
+    int64_t terms; /* of a result, all rows counted */
+};
+
+static plan plan_of(const sl_call *call)
+{
+    const sl_shape in = call->in[0].shape, out = call->out[0].shape;
+    plan p = {{1, 1}, {1, 1}, false, false, 0};
+    int level = 1; /* the fast pair first */
+    bool kept = false, started = false;
+    for (int d = in.n - 1; d >= 0; d--) {
+        const int o = d - (in.n - out.n);
+        if (in.dim[d] == 1) continue;
+        const bool keep = o >= 0 && out.dim[o] == in.dim[d];
+        if (d == 0) p.batch_summed = !keep;
+        if (!started) p.rows = keep;
+        else if (keep != kept && keep == p.rows) level--;
+        *(keep ? &p.keep[level] : &p.sum[level]) *= in.dim[d];
+        kept = keep;
+        started = true;
+    }
+    p.terms = p.sum[0] * p.sum[1];
+    return p;
+}
+
+struct row_terms : element_terms<false> {
+    int64_t slow, inner; /* kept slow extent, summed fast extent */
+    __device__ __forceinline__ int64_t row(int64_t group, int64_t r) const
+    {
+        return slow == 1 ? r : (r / inner * slow + group) * inner + r % inner;
+    }
+};
+
+struct store_result {
+    float *to;
+    __device__ __forceinline__ void operator()(int64_t result, const float (&total)[1]) const
+    {
+        to[result] = total[0];
+    }
+};
+
+/* A warp for each leaf block of each result. */
+struct runs {
+    plan p;
+    const float *x;
+    float *y, *sums; /* sums [result][leaf]; NULL: there is one leaf block */
+    int64_t results, leaves, batch;
+    const int32_t *valid;
+};
+
+static __global__ void __launch_bounds__(SL_BLOCK) runs_kernel(const __grid_constant__ runs j)
+{
+    const int64_t run = j.p.sum[1], stride = j.p.keep[1] * run, items = j.results * j.leaves;
+    const int64_t terms = sl_cuda_valid_rows(j.valid, j.batch, j.p.terms), warps = sl_cuda_threads() / 32;
+    const int lane = (int)threadIdx.x % 32;
+    for (int64_t item = sl_cuda_thread() / 32; item < items; item += warps) {
+        const int64_t leaf = item % j.leaves, result = item / j.leaves;
+        const float *x = j.x + result / j.p.keep[1] * j.p.sum[0] * stride + result % j.p.keep[1] * run;
+        const int64_t end = sl_smaller((leaf + 1) * SL_LEAF, terms);
+        float acc = 0;
+        for (int64_t t = leaf * SL_LEAF + lane; t < end; t += SL_LANES) acc += x[t / run * stride + t % run];
+        acc = sl_fold_lanes(acc);
+        if (lane == 0) (j.sums ? j.sums : j.y)[item] = acc;
+    }
+}
+
+static void sum_runs(const sl_call *call, const plan &p, const int32_t *valid)
+{
+    runs j = {p, sl_in(call, 0), sl_out(call, 0), nullptr, p.keep[0] * p.keep[1], sl_leaves(p.terms), call->batch, valid};
+    if (j.results == 0) return;
+    if (j.leaves != 1) j.sums = static_cast<float *>(call->workspace);
+    if (j.leaves > 0)
+        SL_LAUNCH(runs_kernel, sl_cuda_grid(call, j.results * j.leaves, SL_BLOCK / 32, SL_WAVES), SL_BLOCK, 0, call, j);
+    if (j.leaves == 1) return;
+    const sl_leaf_sums s = {j.sums, 1, j.results, 0, 1, j.leaves, 0, p.terms, call->batch, valid};
+    const store_result finish = {j.y};
+    sl_combine<1>(call, finish, s);
+}
+
+static void sum_to(const sl_call *call)
+{
+    const plan p = plan_of(call);
+    const int32_t *valid = p.batch_summed ? call->valid : nullptr;
+    float *workspace = static_cast<float *>(call->workspace);
+    const store_result finish = {sl_out(call, 0)};
+    if (p.rows) {
+        const sl_columns c = {p.keep[0], p.terms, p.keep[1], call->batch, valid, false};
+        row_terms terms = {};
+        terms.x = sl_in(call, 0);
+        terms.slow = p.keep[0];
+        terms.inner = p.sum[1];
+        sl_sum_columns(call, c, terms, finish, workspace);
+    } else if (p.keep[0] == 1 && p.keep[1] == 1) {
+        const sl_vector x = {p.terms, call->batch, valid, false};
+        element_terms<false> terms = {};
+        terms.x = sl_in(call, 0);
+        sl_sum_vector(call, x, terms, finish, workspace);
+    } else {
+        sum_runs(call, p, valid);
+    }
+}
+
+static size_t sum_to_workspace(const sl_call *call)
+{
+    const plan p = plan_of(call);
+    const int64_t results = p.keep[0] * p.keep[1];
+    if (p.rows) return sl_column_workspace(1, p.keep[0], p.terms, p.keep[1]) * sizeof(float);
+    if (results == 1) return sl_flat_workspace(p.terms) * sizeof(float);
+    return sl_column_workspace(1, 1, p.terms, results) * sizeof(float);
+}
+
+SL_CUDA_KERNELS(reduce) = {
+    {SL_OP_SUM_TO, "leaves", nullptr, sum_to_workspace, sum_to},
+    {SL_OP_MEAN, "leaves", nullptr, flat_workspace, mean},
+    {SL_OP_MEAN_VJP, "fours", nullptr, nullptr, mean_vjp},
+    {SL_OP_NORM, "leaves", nullptr, flat_workspace, norm},
+    {SL_OP_COUNT_CORRECT, "warps", nullptr, nullptr, count_correct},
+    {},
+};

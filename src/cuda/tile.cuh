@@ -1,0 +1,515 @@
+/* The one inner loop of all products on CUDA. A block holds a tile of the result in registers and walks k slab by
+ * slab through shared memory, each thread adding the terms of its elements in order of k: chunks of SL_CHUNK, the
+ * binary counter of core/sum.h over their sums. Neither the tile's size nor the split shows in the result.
+ *
+ * Where there are few tiles and many chunks, blocks share out the chunks too: each sums 2^shift of them, a subtree of
+ * the counter's tree, into the workspace, and a second kernel combines the subtrees.
+ *
+ * The two factors come from a struct of terms with
+ *   four a(m, k)   elements (m, k) and the next three, along k where a_along_k(), else along m
+ *   four b(k, n)   elements (k, n) and the next three, along k where b_along_k(), else along n
+ * which may be asked for anything beyond the edge, and answers zeros there. A term that is to be skipped, a tap in the
+ * padding, is TILE_SKIPPED in a. */
+#ifndef SL_CUDA_TILE_CUH
+#define SL_CUDA_TILE_CUH
+
+#include "cuda/activation.cuh"
+#include "cuda/cuda.cuh"
+
+/* --- four elements --- */
+
+struct four {
+    float v[4];
+};
+
+/* In shared memory these bits, a NaN, mean that the term does not take part. A NaN of just these bits in a tensor is
+ * replaced by another when it is read. */
+#define TILE_SKIPPED   0x7fe5c0deu
+#define TILE_OTHER_NAN 0x7fc00000u
+
+SL_FN four four_of(float x)
+{
+    return four{{x, x, x, x}};
+}
+
+/* `count` elements at p, 0 to 4 (or out of that range), the others zero. `whole`: four may be read at once. */
+static __device__ __forceinline__ four four_read(const float *p, int64_t count, bool whole)
+{
+    four r = four_of(0.0f);
+    if (whole && count >= 4) {
+        const float4 x = *reinterpret_cast<const float4 *>(p);
+        r = four{{x.x, x.y, x.z, x.w}};
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (i < count) r.v[i] = p[i];
+    }
+    return r;
+}
+
+static __device__ __forceinline__ void four_write(float *p, const float (&v)[4], int64_t count, bool whole)
+{
+    if (whole && count >= 4) {
+        *reinterpret_cast<float4 *>(p) = make_float4(v[0], v[1], v[2], v[3]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (i < count) p[i] = v[i];
+    }
+}
+
+/* Whether a row of `length` elements from p on can be read in fours. */
+static inline bool four_fits(const void *p, int64_t length)
+{
+    return length % 4 == 0 && (uintptr_t)p % 16 == 0;
+}
+
+/* N numbers of shared memory, aligned to N floats (16 bytes at most). */
+template <int N> static __device__ __forceinline__ void tile_pick(const float *from, float (&to)[N])
+{
+    if constexpr (N % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < N; i += 4) {
+            const float4 x = *reinterpret_cast<const float4 *>(from + i);
+            to[i] = x.x, to[i + 1] = x.y, to[i + 2] = x.z, to[i + 3] = x.w;
+        }
+    } else {
+        static_assert(N == 2, "tiles are 2 or multiples of 4 high and wide");
+        const float2 x = *reinterpret_cast<const float2 *>(from);
+        to[0] = x.x, to[1] = x.y;
+    }
+}
+
+/* --- what follows a sum --- */
+
+/* Bias and activation behind the sums of [m, n], or only their place where row < 0. */
+struct tile_after {
+    int row;
+    float a, b;
+    const float *bias, *parameter; /* parameter NULL: a */
+    int bias_step, parameter_step; /* 1: one per column, 0: one for all */
+    float *y, *z;                  /* z: the value before the activation; NULL: nobody needs it (either) */
+    bool whole;                    /* rows can be written in fours */
+};
+
+/* Elements (m, column) to (m, column + 3) of [.., n]. */
+template <bool FUSED>
+static __device__ __forceinline__ void tile_finish(const tile_after &after, int64_t m, int64_t column, int64_t n, float (&v)[4])
+{
+    const int64_t at = m * n + column, count = n - column;
+    if (FUSED && after.row >= 0) {
+        float a[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int64_t c = i < count ? column + i : column;
+            v[i] = v[i] + after.bias[c * after.bias_step];
+            a[i] = after.parameter ? after.parameter[c * after.parameter_step] : after.a;
+        }
+        if (after.z) four_write(after.z + at, v, count, after.whole);
+        sl_cuda_row_values<4>(after.row, v, a, after.b);
+    }
+    if (after.y) four_write(after.y + at, v, count, after.whole);
+}
+
+/* --- the binary counter --- */
+
+/* The levels that the sum of part c takes up before it is stored or, if it is the last, before it is the total: those
+ * of c's trailing ones; the last meets every stored level once, from the lowest. */
+static __device__ __forceinline__ uint32_t tile_carries(uint32_t c, bool last)
+{
+    return last ? c : c & ~(c + 1);
+}
+
+/* The counter in registers, for at most 2^LEVELS parts. */
+template <int LEVELS> struct tile_counter {
+    float level[LEVELS] = {};
+    /* Returns the total where c is the last part. */
+    __device__ __forceinline__ float add(uint32_t c, bool last, float sum)
+    {
+        const uint32_t carries = tile_carries(c, last), store = last ? 0 : ~c & (c + 1); /* the lowest zero */
+#pragma unroll
+        for (int t = 0; t < LEVELS; t++)
+            if (carries >> t & 1) sum = level[t] + sum;
+#pragma unroll
+        for (int t = 0; t < LEVELS; t++)
+            if (store >> t & 1) level[t] = sum;
+        return sum;
+    }
+};
+
+/* --- a job --- */
+
+struct tile_job {
+    int64_t m, n, k; /* k before it is cut */
+    const int32_t *valid;
+    int64_t batch;          /* valid: k is cut to k/batch·valid */
+    int shift;              /* a part is 2^shift chunks */
+    int64_t parts;          /* of the uncut k */
+    int64_t tiles_m, tiles_n;
+    float *sums;   /* [parts][m][n]; NULL: one part */
+    float *levels; /* of the blocks; NULL: one chunk */
+    int level_count;
+    tile_after after;
+};
+
+static __device__ __forceinline__ int64_t tile_chunks(const tile_job &job, int64_t *k)
+{
+    *k = sl_cuda_valid_rows(job.valid, job.batch, job.k);
+    return *k > 0 ? (*k + SL_CHUNK - 1) / SL_CHUNK : 1; /* the sum of nothing is a chunk that stays +0 */
+}
+
+/* ROWS x COLUMNS of the result by blocks of THREADS, each with HEIGHT x WIDTH of it; K of k at a time. The rows of
+ * the two slabs in shared memory are a little longer, against bank conflicts. */
+template <int ROWS_, int COLUMNS_, int K_, int HEIGHT_, int WIDTH_> struct tile_shape {
+    static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, K = K_, HEIGHT = HEIGHT_, WIDTH = WIDTH_;
+    static constexpr int THREADS = ROWS / HEIGHT * (COLUMNS / WIDTH);
+    static constexpr int A_ROW = ROWS + 4, B_ROW = COLUMNS + 4;
+    static constexpr int A_FOURS = ROWS * K / 4 / THREADS, B_FOURS = COLUMNS * K / 4 / THREADS;
+    static constexpr int SLABS = 2 * K * (A_ROW + B_ROW);
+    static constexpr int SHARED = SLABS > ROWS * COLUMNS ? SLABS : ROWS * COLUMNS;
+    static_assert(SL_CHUNK % K == 0, "a slab lies within one chunk");
+    static_assert(A_FOURS * THREADS * 4 == ROWS * K && B_FOURS * THREADS * 4 == COLUMNS * K, "threads share slabs evenly");
+};
+
+/* Fours of one slab, held by the threads between the loads and the barrier: that of `length` rows or columns. */
+template <int FOURS, int THREADS, int LENGTH, int K, class GET>
+static __device__ __forceinline__ void tile_load(four (&to)[FOURS], bool along_k, const GET &get)
+{
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        const int at = (int)threadIdx.x + i * THREADS;
+        to[i] = along_k ? get(at / (K / 4), at % (K / 4) * 4) : get(at % (LENGTH / 4) * 4, at / (LENGTH / 4));
+    }
+}
+
+template <int FOURS, int THREADS, int LENGTH, int K, int STRIDE>
+static __device__ __forceinline__ void tile_put(float *slab, const four (&from)[FOURS], bool along_k)
+{
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) {
+        const int at = (int)threadIdx.x + i * THREADS;
+        if (along_k) {
+            float *to = slab + at % (K / 4) * 4 * STRIDE + at / (K / 4);
+#pragma unroll
+            for (int j = 0; j < 4; j++) to[j * STRIDE] = from[i].v[j];
+        } else {
+            four_write(slab + at / (LENGTH / 4) * STRIDE + at % (LENGTH / 4) * 4, from[i].v, 4, true);
+        }
+    }
+}
+
+template <class SHAPE, bool SKIP>
+static __device__ __forceinline__ void tile_step(const float *a, const float *b, float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+{
+    float x[SHAPE::HEIGHT], y[SHAPE::WIDTH];
+    tile_pick(a, x);
+    tile_pick(b, y);
+#pragma unroll
+    for (int i = 0; i < SHAPE::HEIGHT; i++)
+        if (!SKIP || r_bits(x[i]) != TILE_SKIPPED) {
+#pragma unroll
+            for (int j = 0; j < SHAPE::WIDTH; j++) sum[i][j] = r_fma(x[i], y[j], sum[i][j]);
+        }
+}
+
+/* One more chunk of the part is summed: the counter over the chunks, its levels in the block's workspace. */
+template <class SHAPE>
+static __device__ __forceinline__ void tile_carry(float *levels, uint32_t c, bool last, float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+{
+    const int64_t size = SHAPE::ROWS * SHAPE::COLUMNS;
+    for (uint32_t carries = tile_carries(c, last), t = 0; carries >> t; t++) {
+        if ((carries >> t & 1) == 0) continue;
+        const float *level = levels + t * size + threadIdx.x;
+#pragma unroll
+        for (int i = 0; i < SHAPE::HEIGHT; i++)
+#pragma unroll
+            for (int j = 0; j < SHAPE::WIDTH; j++)
+                sum[i][j] = level[(i * SHAPE::WIDTH + j) * SHAPE::THREADS] + sum[i][j];
+    }
+    if (last) return;
+    int store = 0;
+    while (c >> store & 1) store++;
+    float *level = levels + store * size + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < SHAPE::HEIGHT; i++)
+#pragma unroll
+        for (int j = 0; j < SHAPE::WIDTH; j++) {
+            level[(i * SHAPE::WIDTH + j) * SHAPE::THREADS] = sum[i][j];
+            sum[i][j] = 0;
+        }
+}
+
+/* The sums of k in [first, last), which begins at a chunk, for the tile at (m, n). */
+template <class SHAPE, class TERMS, bool SKIP>
+static __device__ __forceinline__ void tile_sum(const TERMS &terms, float *memory, int64_t m, int64_t n, int64_t first, int64_t last,
+                                                float *levels, float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+{
+    constexpr int K = SHAPE::K, PER_CHUNK = SL_CHUNK / K;
+    float *const a = memory, *const b = memory + 2 * K * SHAPE::A_ROW; /* two slabs of each */
+    const int row = (int)threadIdx.x / (SHAPE::COLUMNS / SHAPE::WIDTH) * SHAPE::HEIGHT;
+    const int column = (int)threadIdx.x % (SHAPE::COLUMNS / SHAPE::WIDTH) * SHAPE::WIDTH;
+    const bool a_along = terms.a_along_k(), b_along = terms.b_along_k();
+    const int64_t slabs = (last - first + K - 1) / K;
+    four next_a[SHAPE::A_FOURS], next_b[SHAPE::B_FOURS];
+    for (int64_t s = 0; s <= slabs; s++) {
+        if (s < slabs) {
+            const int64_t k = first + s * K;
+            tile_load<SHAPE::A_FOURS, SHAPE::THREADS, SHAPE::ROWS, K>(
+                next_a, a_along, [&](int i, int l) { return terms.a(m + i, k + l); });
+            tile_load<SHAPE::B_FOURS, SHAPE::THREADS, SHAPE::COLUMNS, K>(
+                next_b, b_along, [&](int j, int l) { return terms.b(k + l, n + j); });
+        }
+        if (s > 0) {
+            const int slab = (int)(s - 1) & 1;
+            const float *x = a + slab * K * SHAPE::A_ROW + row, *y = b + slab * K * SHAPE::B_ROW + column;
+            const int64_t left = last - first - (s - 1) * K;
+            if (left >= K) {
+#pragma unroll
+                for (int l = 0; l < K; l++) tile_step<SHAPE, SKIP>(x + l * SHAPE::A_ROW, y + l * SHAPE::B_ROW, sum);
+            } else {
+#pragma unroll 1
+                for (int l = 0; l < (int)left; l++) tile_step<SHAPE, SKIP>(x + l * SHAPE::A_ROW, y + l * SHAPE::B_ROW, sum);
+            }
+            if (s % PER_CHUNK == 0 || s == slabs)
+                tile_carry<SHAPE>(levels, (uint32_t)((s - 1) / PER_CHUNK), s == slabs, sum);
+        }
+        if (s < slabs) {
+            tile_put<SHAPE::A_FOURS, SHAPE::THREADS, SHAPE::ROWS, K, SHAPE::A_ROW>(a + (s & 1) * K * SHAPE::A_ROW, next_a, a_along);
+            tile_put<SHAPE::B_FOURS, SHAPE::THREADS, SHAPE::COLUMNS, K, SHAPE::B_ROW>(b + (s & 1) * K * SHAPE::B_ROW, next_b, b_along);
+        }
+        __syncthreads();
+    }
+}
+
+/* Through shared memory, so that the stores of a warp lie together. */
+template <class SHAPE, bool FUSED>
+static __device__ __forceinline__ void tile_store(const tile_job &job, float *memory, int64_t m, int64_t n, int64_t part,
+                                                  const float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+{
+    constexpr int COLUMNS = SHAPE::COLUMNS;
+    const int row = (int)threadIdx.x / (COLUMNS / SHAPE::WIDTH) * SHAPE::HEIGHT;
+    const int column = (int)threadIdx.x % (COLUMNS / SHAPE::WIDTH) * SHAPE::WIDTH;
+#pragma unroll
+    for (int i = 0; i < SHAPE::HEIGHT; i++)
+#pragma unroll
+        for (int j = 0; j < SHAPE::WIDTH; j++) memory[(row + i) * COLUMNS + column + j] = sum[i][j];
+    __syncthreads();
+#pragma unroll 1
+    for (int at = (int)threadIdx.x * 4; at < SHAPE::ROWS * COLUMNS; at += SHAPE::THREADS * 4) {
+        const int64_t i = m + at / COLUMNS, j = n + at % COLUMNS;
+        if (i >= job.m || j >= job.n) continue;
+        float v[4];
+        tile_pick(memory + at, v);
+        if (job.sums)
+            four_write(job.sums + (part * job.m + i) * job.n + j, v, job.n - j, job.n % 4 == 0);
+        else
+            tile_finish<FUSED>(job.after, i, j, job.n, v);
+    }
+    __syncthreads();
+}
+
+template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
+static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job job, TERMS terms)
+{
+    SL_SHARED(float, memory);
+    int64_t k;
+    const int64_t chunks = tile_chunks(job, &k), tiles = job.tiles_m * job.tiles_n * job.parts;
+    float *levels = job.levels + (int64_t)blockIdx.x * job.level_count * (SHAPE::ROWS * SHAPE::COLUMNS);
+    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        const int64_t part = tile / (job.tiles_m * job.tiles_n), place = tile % (job.tiles_m * job.tiles_n);
+        const int64_t first = part << job.shift, last = (part + 1) << job.shift;
+        if (first >= chunks) break; /* the later tiles' parts are cut away too */
+        const int64_t m = place / job.tiles_n * SHAPE::ROWS, n = place % job.tiles_n * SHAPE::COLUMNS;
+        float sum[SHAPE::HEIGHT][SHAPE::WIDTH] = {};
+        tile_sum<SHAPE, TERMS, SKIP>(terms, memory, m, n, first * SL_CHUNK, last < chunks ? last * SL_CHUNK : k, levels, sum);
+        tile_store<SHAPE, FUSED>(job, memory, m, n, part, sum);
+    }
+}
+
+/* --- the parts together --- */
+
+enum { TILE_GROUPS = 8, TILE_COMBINED = 32, TILE_MOST_PARTS = 512 }; /* threads for one four; fours of a block */
+
+/* Each of TILE_GROUPS threads combines a run of 2^shift parts, and the first of them the runs. */
+template <bool FUSED> static __global__ void tile_combine(tile_job job, int shift)
+{
+    SL_SHARED(float, memory);
+    int64_t k;
+    const int64_t chunks = tile_chunks(job, &k), parts = ((chunks - 1) >> job.shift) + 1;
+    const int64_t row_fours = (job.n + 3) / 4, fours = job.m * row_fours;
+    const int lane = (int)threadIdx.x % TILE_COMBINED, group = (int)threadIdx.x / TILE_COMBINED;
+    const int64_t groups = ((parts - 1) >> shift) + 1;
+    for (int64_t base = (int64_t)blockIdx.x * TILE_COMBINED; base < fours; base += (int64_t)gridDim.x * TILE_COMBINED) {
+        const int64_t at = base + lane, i = at / row_fours, j = at % row_fours * 4;
+        const int64_t first = (int64_t)group << shift;
+        const int64_t count = parts - first < (int64_t)1 << shift ? parts - first : (int64_t)1 << shift;
+        tile_counter<6> counter[4];
+        float v[4] = {0, 0, 0, 0};
+        if (at < fours) {
+            for (int64_t p = 0; p < count; p++) {
+                const four x = four_read(job.sums + ((first + p) * job.m + i) * job.n + j, job.n - j, job.n % 4 == 0);
+#pragma unroll
+                for (int e = 0; e < 4; e++) v[e] = counter[e].add((uint32_t)p, p == count - 1, x.v[e]);
+            }
+            four_write(memory + (group * TILE_COMBINED + lane) * 4, v, 4, true);
+        }
+        __syncthreads();
+        if (group == 0 && at < fours) {
+            tile_counter<3> total[4];
+            for (int g = 0; g < (int)groups; g++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    v[e] = total[e].add((uint32_t)g, g == (int)groups - 1, memory[(g * TILE_COMBINED + lane) * 4 + e]);
+            tile_finish<FUSED>(job.after, i, j, job.n, v);
+        }
+        __syncthreads();
+    }
+}
+
+/* --- on the host --- */
+
+/* A wide one where there is work for many blocks, narrower ones for narrow results, a small one where there is
+ * little. */
+typedef tile_shape<128, 64, 16, 8, 4> tile_wide;
+typedef tile_shape<128, 32, 16, 8, 4> tile_narrow;
+typedef tile_shape<64, 16, 32, 4, 2> tile_thin;
+typedef tile_shape<32, 32, 32, 2, 2> tile_small;
+
+enum tile_kind { TILE_WIDE, TILE_NARROW, TILE_THIN, TILE_SMALL };
+
+struct tile_plan {
+    tile_kind kind;
+    int rows, columns, shift, levels;
+    int64_t tiles_m, tiles_n, parts, blocks;
+};
+
+static inline int64_t tile_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int tile_bits(int64_t x)
+{
+    int bits = 0;
+    for (; x > 0; x >>= 1) bits++;
+    return bits;
+}
+
+/* m, n, k: before the cut. */
+static inline tile_plan tile_plan_of(const sl_call *call, int64_t m, int64_t n, int64_t k)
+{
+    static const struct {
+        int rows, columns;
+    } sizes[] = {{tile_wide::ROWS, tile_wide::COLUMNS},
+                 {tile_narrow::ROWS, tile_narrow::COLUMNS},
+                 {tile_thin::ROWS, tile_thin::COLUMNS},
+                 {tile_small::ROWS, tile_small::COLUMNS}};
+    const int64_t sms = sl_cuda_sms(call->device), chunks = k > 0 ? tile_up(k, SL_CHUNK) : 1;
+    tile_plan p = {};
+    p.kind = n <= 16 ? TILE_THIN : n <= 32 ? TILE_NARROW : TILE_WIDE;
+    const auto tiles = [&](tile_kind kind) { return tile_up(m, sizes[kind].rows) * tile_up(n, sizes[kind].columns); };
+    if (tiles(p.kind) * chunks < sms && p.kind != TILE_THIN) p.kind = TILE_SMALL;
+    if (p.kind == TILE_NARROW && m <= 32) p.kind = TILE_SMALL;
+    p.rows = sizes[p.kind].rows;
+    p.columns = sizes[p.kind].columns;
+    p.tiles_m = tile_up(m, p.rows);
+    p.tiles_n = tile_up(n, p.columns);
+    /* Sharing out chunks costs a launch and a way through memory. */
+    const int64_t all = p.tiles_m * p.tiles_n, most = (int64_t)(64 << 20) / (m * n * 4 + 1);
+    int64_t wanted = all > 0 && all < sms && chunks >= 4 ? tile_up(2 * sms, all) : 1;
+    if (wanted > most) wanted = most > 0 ? most : 1;
+    if (wanted > TILE_MOST_PARTS) wanted = TILE_MOST_PARTS;
+    while (tile_up(chunks, (int64_t)1 << p.shift) > wanted) p.shift++;
+    p.parts = tile_up(chunks, (int64_t)1 << p.shift);
+    p.levels = tile_bits((chunks < (int64_t)1 << p.shift ? chunks : (int64_t)1 << p.shift) - 1);
+    p.blocks = all * p.parts;
+    /* Levels are kept for the blocks that run at a time. */
+    const int64_t at_once = p.levels > 0 ? 4 * sms : INT32_MAX;
+    if (p.blocks > at_once) p.blocks = at_once;
+    return p;
+}
+
+static inline size_t tile_rounded(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
+static inline size_t tile_sums_bytes(const tile_plan &p, int64_t m, int64_t n)
+{
+    return p.parts > 1 ? tile_rounded((size_t)(p.parts * m * n) * sizeof(float)) : 0;
+}
+
+static inline size_t tile_workspace(const tile_plan &p, int64_t m, int64_t n)
+{
+    return tile_sums_bytes(p, m, n) + (size_t)(p.blocks * p.levels * p.rows * p.columns) * sizeof(float);
+}
+
+/* The sums go to output 0; bias (input 2), parameter (input 3) and activation follow where there is one. */
+static inline tile_after tile_after_of(const sl_call *call, const sl_activation_attr *activation, int64_t n)
+{
+    tile_after after = {};
+    after.row = -1;
+    after.y = sl_out(call, 0);
+    after.whole = !after.y || four_fits(after.y, n);
+    if (!activation) return after;
+    after.row = activation->id;
+    after.a = activation->a;
+    after.b = activation->b;
+    after.bias = sl_in(call, 2);
+    after.bias_step = sl_shape_count(call->in[2].shape) > 1;
+    if (call->n_in > 3) {
+        after.parameter = sl_in(call, 3);
+        after.parameter_step = sl_shape_count(call->in[3].shape) > 1;
+    }
+    after.z = call->n_out > 1 ? sl_out(call, 1) : nullptr;
+    after.whole = after.whole && (!after.z || four_fits(after.z, n));
+    return after;
+}
+
+static inline tile_job tile_job_of(const sl_call *call, const tile_plan &p, int64_t m, int64_t n, int64_t k, bool cut,
+                                   const sl_activation_attr *activation)
+{
+    tile_job job = {};
+    job.m = m, job.n = n, job.k = k;
+    job.valid = cut ? call->valid : nullptr;
+    job.batch = call->batch;
+    job.shift = p.shift;
+    job.parts = p.parts;
+    job.tiles_m = p.tiles_m, job.tiles_n = p.tiles_n;
+    char *space = static_cast<char *>(call->workspace);
+    if (p.parts > 1) job.sums = reinterpret_cast<float *>(space);
+    if (p.levels > 0) job.levels = reinterpret_cast<float *>(space + tile_sums_bytes(p, m, n));
+    job.level_count = p.levels;
+    job.after = tile_after_of(call, activation, n);
+    return job;
+}
+
+template <bool FUSED> static void tile_combine_parts(const sl_call *call, const tile_job &job)
+{
+    if (job.parts <= 1) return;
+    int shift = 0;
+    while ((job.parts - 1) >> shift >= TILE_GROUPS) shift++;
+    const int64_t fours = job.m * ((job.n + 3) / 4);
+    SL_LAUNCH((tile_combine<FUSED>), sl_cuda_grid(call, fours, TILE_COMBINED, 16), TILE_GROUPS * TILE_COMBINED,
+              TILE_GROUPS * TILE_COMBINED * 4 * sizeof(float), call, job, shift);
+}
+
+template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
+static void tile_launch(const sl_call *call, const tile_plan &p, const tile_job &job, const TERMS &terms)
+{
+    SL_LAUNCH((tile_product<SHAPE, TERMS, SKIP, FUSED>), (unsigned)p.blocks, SHAPE::THREADS, SHAPE::SHARED * sizeof(float), call, job,
+              terms);
+}
+
+/* The whole product. SKIP: terms may be TILE_SKIPPED; FUSED: an activation may follow. */
+template <class TERMS, bool SKIP, bool FUSED>
+static void tile_run(const sl_call *call, const tile_plan &p, const tile_job &job, const TERMS &terms)
+{
+    if (job.m == 0 || job.n == 0) return;
+    if (p.kind == TILE_WIDE) tile_launch<tile_wide, TERMS, SKIP, FUSED>(call, p, job, terms);
+    if (p.kind == TILE_NARROW) tile_launch<tile_narrow, TERMS, SKIP, FUSED>(call, p, job, terms);
+    if (p.kind == TILE_THIN) tile_launch<tile_thin, TERMS, SKIP, FUSED>(call, p, job, terms);
+    if (p.kind == TILE_SMALL) tile_launch<tile_small, TERMS, SKIP, FUSED>(call, p, job, terms);
+    tile_combine_parts<FUSED>(call, job);
+}
+#endif
