@@ -30,7 +30,7 @@ if [ -z "$format" ]; then
     echo "format: not checked, clang-format is missing"
 else
     version=$("$format" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1)
-    wrong=$(like '\.(c|h|cpp|cu|cuh)$' | xargs -r "$format" --dry-run -Werror 2>&1 |
+    wrong=$(like '\.(c|h|cpp|cu|cuh)$' | { xargs -r "$format" --dry-run -Werror 2>&1 || true; } |
         awk -F: '/: error: / { if (!count[$1]++) { order[++n] = $1; first[$1] = $2 } }
                  END { for (i = 1; i <= n; i++) printf "%s:%s: %d places\n", order[i], first[order[i]], count[order[i]] }')
     if [ "${version%%.*}" = 14 ]; then
@@ -109,6 +109,7 @@ like '\.md$' | xargs -r awk '
         next
     }
     inside { block = block $0 "\n"; next }
-    path != "" && NF { print FILENAME ":" at ": no block of code follows"; path = "" }' | report "code in the documents"
+    path != "" && NF { print FILENAME ":" at ": no block of code follows"; path = "" }
+    END { if (inside) print FILENAME ":" at ": the block of code does not end" }' | report "code in the documents"
 
 [ "$violations" = 0 ]

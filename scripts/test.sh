@@ -2,7 +2,7 @@
 # Builds Slope and runs all its tests.
 #   scripts/test.sh [--sanitize] [--quick] [-DOPTION=VALUE…] [ctest options…]
 # --sanitize  AddressSanitizer and UndefinedBehaviorSanitizer, one guarded allocation per tensor (build/asan)
-# --quick     leaves out the tests labelled "slow"; the others may do less (SLOPE_TEST_QUICK=1)
+# --quick     leaves out the tests labelled "slow"
 # -D…         goes to CMake, everything else to ctest: scripts/test.sh -R philox
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,10 +11,7 @@ preset=release settings=() options=()
 for argument; do
     case $argument in
     --sanitize) preset=asan ;;
-    --quick)
-        export SLOPE_TEST_QUICK=1
-        options+=(--label-exclude slow)
-        ;;
+    --quick) options+=(--label-exclude slow) ;;
     -h | --help)
         sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
         exit 0
@@ -27,7 +24,7 @@ done
 scripts/setup.sh
 jobs=$(nproc 2>/dev/null || echo 2)
 mkdir -p build
-cmake --preset "$preset" -DSLOPE_TESTS=ON -DSLOPE_BENCH=ON -DSLOPE_EXAMPLES=ON "${settings[@]}" >build/configure.log 2>&1 || {
+cmake --preset "$preset" "${settings[@]}" >build/configure.log 2>&1 || {
     cat build/configure.log >&2
     exit 1
 }

@@ -31,6 +31,7 @@ typedef struct cli_options {
     uint64_t given;       /* bit i: option i stood on the command line (or, with --resume, in the file) */
     char **words;         /* what is no option */
     int n_words;
+    char **sorted;    /* the arguments, words last; from malloc */
     char **arguments; /* all, as they were */
     int n_arguments;
 } cli_options;

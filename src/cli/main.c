@@ -67,9 +67,21 @@ static int unknown(const char *word)
     return cli_fail(NULL, CLI_USAGE, "there is no command '%s'; there are %s", word, list);
 }
 
+static int run(const cli_command *command, bool help, int n, char **arguments)
+{
+    cli_options options = {.command = command->name};
+    int status = help || cli_parse(command, n, arguments, &options) ? CLI_SUCCESS : CLI_USAGE;
+    if (status == CLI_SUCCESS && (help || options.help))
+        cli_help(command, stdout);
+    else if (status == CLI_SUCCESS)
+        status = command->run(&options);
+    status = cli_finish(&options, status);
+    free(options.sorted);
+    return status;
+}
+
 int main(int n, char **arguments)
 {
-    static cli_options options;
     const char *word = n > 1 ? arguments[1] : NULL;
     if (!word) {
         overview(stderr);
@@ -87,12 +99,7 @@ int main(int n, char **arguments)
     if (help) word = arguments[2];
     for (const cli_command *c = cli_commands; c->name; c++) {
         if (strcmp(c->name, word) != 0) continue;
-        if (!help && !cli_parse(c, n - 1, arguments + 1, &options)) return CLI_USAGE;
-        if (help || options.help) {
-            cli_help(c, stdout);
-            return cli_finish(NULL, CLI_SUCCESS);
-        }
-        return cli_finish(&options, c->run(&options));
+        return run(c, help, n - 1, arguments + 1);
     }
     return unknown(word);
 }

@@ -203,14 +203,14 @@ bool cli_parse(const cli_command *command, int n, char **arguments, cli_options 
     for (int i = 0; i < CLI_OPTIONS; i++)
         if (rows[i].standard) assign(o, i, rows[i].standard);
     /* getopt_long sorts its array; the order as it was is kept for messages that repeat it. */
-    char **copy = malloc((size_t)(n + 1) * sizeof *copy);
-    if (!copy) {
+    o->sorted = malloc((size_t)(n + 1) * sizeof *o->sorted);
+    if (!o->sorted) {
         cli_fail(o, CLI_FAILURE, "out of memory");
         return false;
     }
-    memcpy(copy, arguments, (size_t)n * sizeof *copy);
-    copy[n] = NULL;
-    return cli_parse_more(command, NULL, n, copy, o); /* `words` lie in the copy, until the program ends */
+    memcpy(o->sorted, arguments, (size_t)n * sizeof *o->sorted);
+    o->sorted[n] = NULL;
+    return cli_parse_more(command, NULL, n, o->sorted, o);
 }
 
 /* --- help --- */

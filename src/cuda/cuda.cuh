@@ -26,7 +26,7 @@ extern "C" {
 
 #define SL_CUDA_FAMILIES(FAMILY)                                                                             \
     FAMILY(matmul) FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool)           \
-    FAMILY(norm) FAMILY(softmax) FAMILY(random) FAMILY(step) FAMILY(update)
+    FAMILY(norm) FAMILY(softmax) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
 /* Not exact: these stand before the others and support a call only on a device that is not exact. */
 #define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
 

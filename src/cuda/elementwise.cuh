@@ -6,10 +6,8 @@
 
 #include "cuda/cuda.cuh"
 
-enum {
-    SL_BLOCK = 256, /* threads */
-    SL_WAVES = 8,   /* blocks for every SM: all threads that it can hold */
-};
+static constexpr int SL_BLOCK = 256; /* threads */
+static constexpr int SL_WAVES = 8;   /* blocks for every SM: all threads that it can hold */
 
 template <int V> struct sl_vec {
     float v[V];

@@ -23,13 +23,11 @@ static constexpr int sl_panel_width(int v)
 
 static_assert(SL_LANES == 32, "a warp folds the lanes");
 
-enum {
-    SL_BATCH_OF_LOADS = 4, /* rows whose elements are loaded before the first is added */
-    SL_PANEL = 32,         /* columns that a block combines at most */
-    SL_RADIX = 8,          /* sums that a thread combines at once */
-    SL_LEAF_THREADS = 8,   /* of a leaf block that lies side by side: each has four lanes */
-    SL_FLAT_LEAVES = 64,   /* leaf blocks of one vector for which one block of threads does both stages */
-};
+static constexpr int SL_BATCH_OF_LOADS = 4; /* rows whose elements are loaded before the first is added */
+static constexpr int SL_PANEL = 32;         /* columns that a block combines at most */
+static constexpr int SL_RADIX = 8;          /* sums that a thread combines at once */
+static constexpr int SL_LEAF_THREADS = 8;   /* of a leaf block that lies side by side: each has four lanes */
+static constexpr int SL_FLAT_LEAVES = 64;   /* leaf blocks of a vector for which one block of threads does both stages */
 
 /* The terms of most kernels: one set, rows as they lie, nothing that belongs to a column. */
 struct sl_plain_terms {
@@ -150,7 +148,7 @@ static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
     if (column < p.c.columns) {
         const typename Terms::template Column<V> here = t.template at<V>(column);
         for (int64_t r = leaf * SL_LEAF + lane; r < end; r += SL_BATCH_OF_LOADS * SL_LANES) {
-            typename Terms::template Raw<V> raw[SL_BATCH_OF_LOADS];
+            typename Terms::template Raw<V> raw[SL_BATCH_OF_LOADS] = {};
             int64_t i[SL_BATCH_OF_LOADS];
 #pragma unroll
             for (int u = 0; u < SL_BATCH_OF_LOADS; u++) {
@@ -260,7 +258,7 @@ static __global__ void __launch_bounds__(SL_FLAT_LEAVES *SL_LEAF_THREADS)
     const int64_t end = sl_smaller((leaf + 1) * SL_LEAF, x.visits_all ? x.count : summed);
     float acc[4] = {};
     for (int64_t i = leaf * SL_LEAF + 4 * quarter; i < end; i += SL_BATCH_OF_LOADS * SL_LANES) {
-        typename Terms::template Raw<4> raw[SL_BATCH_OF_LOADS];
+        typename Terms::template Raw<4> raw[SL_BATCH_OF_LOADS] = {};
 #pragma unroll
         for (int u = 0; u < SL_BATCH_OF_LOADS; u++)
             if (i + u * SL_LANES < end) raw[u] = t.template load<4>(i + u * SL_LANES, end);

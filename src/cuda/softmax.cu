@@ -5,7 +5,7 @@
  * once and then from cache. */
 #include "cuda/elementwise.cuh"
 
-enum { ROW_BLOCK = 128 }; /* threads */
+static constexpr int ROW_BLOCK = 128; /* threads */
 
 struct rows {
     int64_t n, k, batch;

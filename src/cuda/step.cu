@@ -94,7 +94,7 @@ static __global__ void __launch_bounds__(SL_BLOCK) draw_kernel(const __grid_cons
 template <class Image, int V> static void launch_draw(const sl_call *call, const draw_job &j)
 {
     const int64_t vectors = (j.size + V - 1) / V;
-    const unsigned threads = vectors < SL_BLOCK ? (unsigned)((vectors + 31) / 32 * 32 + (vectors == 0 ? 32 : 0)) : SL_BLOCK;
+    const unsigned threads = vectors < 1 ? 32 : vectors < SL_BLOCK ? (unsigned)((vectors + 31) / 32 * 32) : SL_BLOCK;
     const int64_t parts = vectors < 4 * SL_BLOCK ? 1 : vectors / (4 * SL_BLOCK);
     SL_LAUNCH((draw_kernel<Image, V>), (unsigned)(j.a.batch * parts), threads, sizeof(int64_t), call, j, parts);
 }

@@ -250,7 +250,7 @@ static __device__ __forceinline__ void tile_sum(const TERMS &terms, float *memor
     const int column = (int)threadIdx.x % (SHAPE::COLUMNS / SHAPE::WIDTH) * SHAPE::WIDTH;
     const bool a_along = terms.a_along_k(), b_along = terms.b_along_k();
     const int64_t slabs = (last - first + K - 1) / K;
-    four next_a[SHAPE::A_FOURS], next_b[SHAPE::B_FOURS];
+    four next_a[SHAPE::A_FOURS] = {}, next_b[SHAPE::B_FOURS] = {};
     for (int64_t s = 0; s <= slabs; s++) {
         if (s < slabs) {
             const int64_t k = first + s * K;

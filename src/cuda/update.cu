@@ -111,13 +111,14 @@ static void update(const sl_call *call)
     for (int s = 0; s < attr->n_segments; s++) {
         const sl_segment *segment = &attr->segments[s];
         if (segment->count == 0 || (segment->l2 == 0 && segment->weight_decay == 0)) continue;
-        if (j.n == SEGMENTS) { /* up to where this segment begins; its own four elements may see the last one too */
+        if (j.n == SEGMENTS) { /* up to the four elements in which this segment begins; others may reach into them */
             j.last = segment->first / 4 * 4;
             row->launch(call, j);
-            const sl_segment last = j.segment[SEGMENTS - 1];
             j.first = j.last;
-            j.n = 0;
-            if (last.first + last.count > j.first) j.segment[j.n++] = last;
+            int kept = 0;
+            for (int k = 0; k < j.n; k++)
+                if (j.segment[k].first + j.segment[k].count > j.first) j.segment[kept++] = j.segment[k];
+            j.n = kept;
         }
         j.segment[j.n++] = *segment;
     }

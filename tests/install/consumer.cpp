@@ -18,8 +18,10 @@ int main(int argc, char **argv)
     const sl_report again = sl_evaluate(sl_load(ctx, argc > 1 ? argv[1] : "consumer.safetensors"), test);
 
     const char *error = sl_error(ctx);
-    if (error) std::fprintf(stderr, "%s\n", error);
-    else std::printf("accuracy %.4f\n", report.accuracy);
+    if (error)
+        std::fprintf(stderr, "%s\n", error);
+    else
+        std::printf("accuracy %.4f\n", report.accuracy);
     const bool failed = error || !(report.accuracy > 0.5) || again.accuracy != report.accuracy;
     sl_close(ctx);
     return failed;

@@ -1,0 +1,226 @@
+/* Training on CUDA against training on the CPU, on a real device or the simulated one: the same bytes in exact mode,
+ * nearly the same losses in default mode, and how many launches a step takes. */
+#include "check.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "slope/layers.h"
+
+static bool simulated;
+
+typedef struct run {
+    const char *line, *schedule, *activation;
+    int optimizer, batch, count, epochs;
+    float clip_norm, weight_decay;
+    const char *order; /* of the simulated device */
+} run;
+
+typedef struct machine {
+    sl_context *ctx;
+    sl_model *model;
+    sl_dataset *data;
+} machine;
+
+static machine make(const run *r, const sl_open_options *options)
+{
+    machine m = {.ctx = sl_open_with(options)};
+    assert_ok(m.ctx);
+    sl_graph *g = sl_graph_new(m.ctx);
+    const sl_activation act = sl_activation_parse(m.ctx, r->activation ? r->activation : "relu");
+    sl_node *y = sl_model_line(sl_input(g, "image", 28, 28, 1), r->line, act, (sl_init){0});
+    sl_node *loss = sl_softmax_cross_entropy(y, sl_labels(g, "label"));
+    sl_optimizer optimizer = {.row = r->optimizer, .weight_decay = r->weight_decay};
+    if (r->schedule) optimizer.schedule = sl_schedule_parse(m.ctx, r->schedule);
+    m.model = sl_compile(loss, .batch = r->batch, .optimizer = optimizer, .clip_norm = r->clip_norm);
+    m.data = sl_digits(m.ctx, 5, SL_TRAIN, r->count);
+    assert_ok(m.ctx);
+    return m;
+}
+
+static char *file_bytes(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(*size);
+    assert_int_equal(fread(bytes, 1, *size, file), *size);
+    fclose(file);
+    return bytes;
+}
+
+/* What a whole run leaves: the saved file (weights, optimiser, statistics, step) and the last epoch. */
+static char *trained(const run *r, const sl_open_options *options, size_t *size, sl_epoch *epoch)
+{
+    char path[64];
+    snprintf(path, sizeof path, "parity-%d.safetensors", (int)getpid());
+    machine m = make(r, options);
+    *epoch = sl_fit(m.model, m.data, .epochs = r->epochs, .validation = m.data);
+    sl_save(m.model, path);
+    assert_ok(m.ctx);
+    sl_close(m.ctx);
+    char *bytes = file_bytes(path, size);
+    remove(path);
+    return bytes;
+}
+
+static const sl_open_options cpu = {.device = SL_CPU, .seed = 11}, exact = {.device = SL_CUDA, .seed = 11, .exact = true},
+                             plain = {.device = SL_CUDA, .seed = 11};
+
+static void expect_same(const run *r)
+{
+    size_t size, cuda_size;
+    sl_epoch epoch, cuda_epoch;
+    if (r->order) setenv("SLOPE_SIMT_ORDER", r->order, 1);
+    char *bytes = trained(r, &cpu, &size, &epoch), *cuda_bytes = trained(r, &exact, &cuda_size, &cuda_epoch);
+    unsetenv("SLOPE_SIMT_ORDER");
+    if (size != cuda_size || memcmp(bytes, cuda_bytes, size) != 0) fail_msg("%s, optimiser %d: other bytes than the CPU", r->line, r->optimizer);
+    assert_true(memcmp(&epoch.train.loss, &cuda_epoch.train.loss, sizeof epoch.train.loss) == 0);
+    assert_true(epoch.train.accuracy == cuda_epoch.train.accuracy && epoch.train.loss == epoch.train.loss);
+    free(bytes);
+    free(cuda_bytes);
+}
+
+/* 50 steps or more, the last batch of an epoch smaller. */
+static void test_presets(void **state)
+{
+    (void)state;
+    const run runs[] = {
+        {"softmax", .optimizer = SL_OPTIMIZER_ADAM, .batch = 32, .count = 810, .epochs = 2},
+        {"mlp", .optimizer = SL_OPTIMIZER_ADAM, .batch = 32, .count = 810, .epochs = 2},
+        {"mlp", .optimizer = SL_OPTIMIZER_ADAM, .batch = 32, .count = 205, .epochs = 2, .order = "reverse"},
+        {"mlp", .optimizer = SL_OPTIMIZER_ADAM, .batch = 32, .count = 205, .epochs = 2, .order = "shuffled"},
+        {"lenet", .optimizer = SL_OPTIMIZER_ADAM, .batch = 8, .count = 205, .epochs = 2},
+    };
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) expect_same(&runs[i]);
+}
+
+/* Convolutions, pooling, batch norm, dropout and a shortcut, in small: the cnn preset itself takes too long. */
+static void test_layers(void **state)
+{
+    (void)state;
+    const run runs[] = {
+        {"conv3-6p1 bn act pool2 res( conv3-6p1 act ) drop.25 avgpool2 dense16 act drop.5 dense10", .optimizer = SL_OPTIMIZER_ADAMW, .batch = 6,
+         .count = 34, .epochs = 2, .clip_norm = 1, .weight_decay = 0.01f, .schedule = "one-cycle", .activation = "swish(learn)"},
+        {"conv5-5s2 act bn gap dense10", .optimizer = SL_OPTIMIZER_RMSPROP, .batch = 5, .count = 33, .epochs = 2,
+         .schedule = "cosine(warmup=1)", .activation = "gelu"},
+    };
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) expect_same(&runs[i]);
+}
+
+static void test_optimizers(void **state)
+{
+    (void)state;
+    const char *schedules[] = {"constant", "step(period=1)", "cosine", "one-cycle", "plateau(patience=1)"};
+    for (int row = 0; row < SL_OPTIMIZER_COUNT; row++) {
+        const run r = {"dense20 act dense10", .optimizer = row, .batch = 10, .count = 43, .epochs = 3, .clip_norm = row % 2 ? 0.5f : 0,
+                       .weight_decay = row == SL_OPTIMIZER_ADAMW ? 0.01f : 0, .schedule = schedules[row % 5]};
+        expect_same(&r);
+    }
+}
+
+typedef struct prints {
+    uint64_t values[4096];
+    int n;
+} prints;
+
+static void take(void *data, const char *node, const char *operation, uint64_t fingerprint)
+{
+    prints *p = data;
+    (void)node, (void)operation;
+    if (p->n < 4096) p->values[p->n++] = fingerprint;
+}
+
+/* Node by node, and the same weights after a captured step as after a watched one. */
+static void test_every_node(void **state)
+{
+    (void)state;
+    const run r = {"conv3-4 act pool2 dense12 act drop.5 dense10", .optimizer = SL_OPTIMIZER_ADAM, .batch = 7, .count = 40, .epochs = 1,
+                   .clip_norm = 1};
+    static prints seen[2];
+    machine host = make(&r, &cpu), device = make(&r, &exact), captured = make(&r, &exact);
+    for (int step = 0; step < 4; step++) {
+        seen[0].n = seen[1].n = 0;
+        sl_train_step(host.model, host.data, 1, take, &seen[0]);
+        sl_train_step(device.model, device.data, 1, take, &seen[1]);
+        sl_train_step(captured.model, captured.data, 1, NULL, NULL);
+        assert_ok(host.ctx);
+        assert_ok(device.ctx);
+        assert_ok(captured.ctx);
+        assert_true(seen[0].n > 10 && seen[0].n == seen[1].n);
+        for (int i = 0; i < seen[0].n; i++)
+            if (seen[0].values[i] != seen[1].values[i]) fail_msg("step %d: output %d differs from the CPU's", step, i);
+        assert_true(sl_model_fingerprint(host.model) == sl_model_fingerprint(device.model));
+        assert_true(sl_model_fingerprint(host.model) == sl_model_fingerprint(captured.model));
+    }
+    sl_close(host.ctx);
+    sl_close(device.ctx);
+    sl_close(captured.ctx);
+}
+
+/* With plain gradient descent, so that rounding noise stays what it is. */
+static void test_default_mode(void **state)
+{
+    (void)state;
+    const char *const lines[] = {"mlp", "conv3-6 act pool2 dense32 act dense10"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        const run r = {lines[i], .optimizer = SL_OPTIMIZER_SGD, .batch = 16, .count = 100, .epochs = 3};
+        size_t size;
+        sl_epoch epoch, cuda_epoch;
+        free(trained(&r, &cpu, &size, &epoch));
+        free(trained(&r, &plain, &size, &cuda_epoch));
+        assert_near(cuda_epoch.train.loss, epoch.train.loss, 1e-5 * epoch.train.loss);
+    }
+}
+
+static long long launches(const sl_context *ctx)
+{
+    const char *text = strstr(sl_device_description(ctx), ", ");
+    text = text ? strstr(text + 2, ", ") : NULL;
+    assert_non_null(text);
+    return atoll(text + 2);
+}
+
+static void test_launches(void **state)
+{
+    (void)state;
+    if (!simulated) skip();
+    const struct {
+        const char *line;
+        int most;
+    } presets[] = {{"mlp", 12}, {"lenet", 24}, {"cnn", 40}};
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+        const run r = {presets[i].line, .optimizer = SL_OPTIMIZER_ADAM, .batch = 2, .count = 8, .epochs = 1};
+        machine m = make(&r, &plain);
+        sl_train_step(m.model, m.data, 1, NULL, NULL);
+        const long long before = launches(m.ctx);
+        sl_train_step(m.model, m.data, 1, NULL, NULL);
+        const long long taken = launches(m.ctx) - before;
+        assert_ok(m.ctx);
+        sl_close(m.ctx);
+        print_message("%s: %lld launches a step\n", presets[i].line, taken);
+        if (taken > presets[i].most) fail_msg("%s: %lld launches a step; %d were promised", presets[i].line, taken, presets[i].most);
+    }
+}
+
+static int no_device(const char *why)
+{
+    const char *required = getenv("SLOPE_REQUIRE_GPU");
+    fprintf(stderr, "no CUDA device to test: %s\n", why);
+    return required && strcmp(required, "1") == 0 ? 1 : 77;
+}
+
+int main(void)
+{
+    sl_context *ctx = sl_open_with(&exact);
+    if (sl_error(ctx)) return no_device(sl_error(ctx));
+    simulated = strstr(sl_device_description(ctx), "simulated") != NULL;
+    sl_close(ctx);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_presets),    cmocka_unit_test(test_layers),       cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_every_node), cmocka_unit_test(test_default_mode), cmocka_unit_test(test_launches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
