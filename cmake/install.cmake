@@ -1,7 +1,7 @@
 # Installs the library, its headers, the command, and what other projects find them by: a CMake package and slope.pc.
 include(CMakePackageConfigHelpers)
 
-if(SLOPE_SANITIZE OR SLOPE_FUZZ)
+if(SLOPE_SANITIZE OR SLOPE_FUZZ OR SLOPE_SIMT)
   return() # such a build is not for others
 endif()
 install(TARGETS slope EXPORT slope-targets
@@ -32,6 +32,9 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/slope-config.cmake ${CMAKE_CURRENT_BIN
 
 # pkg-config slope; what a static library needs besides is asked for with --static, or always where there is no other.
 set(PC_PRIVATE "-lcjson -lm -pthread")
+if(SLOPE_CUDA)
+  string(APPEND PC_PRIVATE " -L${CUDAToolkit_LIBRARY_DIR} -lcublas -lcublasLt -lcudart_static -ldl -lrt -lstdc++")
+endif()
 set(PC_REQUIRES "")
 if(ZLIB_FOUND)
   list(APPEND PC_REQUIRES zlib)

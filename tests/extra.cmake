@@ -8,7 +8,7 @@ if(Python3_FOUND)
 endif()
 
 # The installed library, static and shared, as another project sees it.
-if(NOT SLOPE_SANITIZE AND CMAKE_GENERATOR STREQUAL "Ninja")
+if(NOT SLOPE_SANITIZE AND NOT SLOPE_SIMT AND CMAKE_GENERATOR STREQUAL "Ninja")
   set(kind static)
   set(other shared)
   if(BUILD_SHARED_LIBS)

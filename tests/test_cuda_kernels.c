@@ -2,7 +2,7 @@
  * grid, tails, odd columns, batches that are not full, and the operations for which src/ops has no samples. */
 #include "cuda_case.h"
 
-#include "slope/activation.h"
+#include "core/activation.h"
 #include "nn/optim.h"
 #include "slope/optim.h"
 

@@ -295,9 +295,10 @@ static const sl_kernel *chosen(const sl_context *ctx, const sl_call *call)
 static void library(void **state)
 {
     (void)state;
-    const int64_t m = 500, n = 520, k = 530;
     for (int d = EXACT; d < DEVICES; d++)
         for (int flags = 0; flags < 4; flags++) {
+            const bool tf32 = d == TF32;
+            const int64_t m = tf32 ? 320 : 640, n = tf32 ? 330 : 650, k = tf32 ? 333 : 653;
             const sl_matmul_attr attr = {flags & 1, flags & 2};
             const sl_tensor in[2] = {make((sl_shape){2, {flags & 1 ? k : m, flags & 1 ? m : k}}, false),
                                      make((sl_shape){2, {flags & 2 ? n : k, flags & 2 ? k : n}}, false)};
@@ -326,7 +327,7 @@ static void library(void **state)
 static void library_fused(void **state)
 {
     (void)state;
-    const int64_t m = 512, n = 513, k = 513;
+    const int64_t m = 640, n = 650, k = 653;
     const sl_matmul_fused_attr attr = {.activation = {.id = SL_ROW_RELU}};
     for (int wide = 0; wide < 2; wide++) {
         const sl_tensor in[3] = {make((sl_shape){2, {m, k}}, false), make((sl_shape){2, {k, n}}, false),

@@ -3,12 +3,14 @@
 #include "every_case.h"
 
 #include "check.h"
+#include "cuda_device.h"
 
 static const char *const orders[] = {"forward", "reverse", "shuffled"};
 static bool simulated;
 
-static const sl_open_options cpu = {.device = SL_CPU, .threads = 1}, exact = {.device = SL_CUDA, .exact = true},
-                             plain = {.device = SL_CUDA}, tf32 = {.device = SL_CUDA, .precision = SL_TF32};
+static const sl_open_options cpu = {.device = SL_CPU, .threads = 1},
+                             exact = {.device = SL_CUDA, .exact = true}, plain = {.device = SL_CUDA},
+                             tf32 = {.device = SL_CUDA, .precision = SL_TF32};
 
 static void check_exact(const op_case *c, int valid)
 {
@@ -80,20 +82,10 @@ static void test_samples_default(void **state)
     case_every_sample(check_default);
 }
 
-/* 77: skipped, for there is no device; an error where SLOPE_REQUIRE_GPU says that there must be one. */
-static int no_device(const char *why)
-{
-    const char *required = getenv("SLOPE_REQUIRE_GPU");
-    fprintf(stderr, "no CUDA device to test: %s\n", why);
-    return required && strcmp(required, "1") == 0 ? 1 : 77;
-}
-
 int main(void)
 {
-    sl_context *ctx = sl_open_with(&exact);
-    if (sl_error(ctx)) return no_device(sl_error(ctx));
-    simulated = strstr(sl_device_description(ctx), "simulated") != NULL;
-    sl_close(ctx);
+    const int none = find_cuda_device(&simulated);
+    if (none) return none;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples_exact),   cmocka_unit_test(test_rows_exact),
         cmocka_unit_test(test_samples_guarded), cmocka_unit_test(test_rows_guarded),

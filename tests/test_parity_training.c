@@ -1,6 +1,7 @@
-/* Training on CUDA against training on the CPU, on a real device or the simulated one: the same bytes in exact mode,
- * nearly the same losses in default mode, and how many launches a step takes. */
+/* Training on CUDA against training on the CPU, on a real device or the simulated one: the same bytes in
+ * exact mode, nearly the same losses in default mode, and how many launches a step takes. */
 #include "check.h"
+#include "cuda_device.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -66,7 +67,8 @@ static char *trained(const run *r, const sl_open_options *options, size_t *size,
     return bytes;
 }
 
-static const sl_open_options cpu = {.device = SL_CPU, .seed = 11}, exact = {.device = SL_CUDA, .seed = 11, .exact = true},
+static const sl_open_options cpu = {.device = SL_CPU, .seed = 11},
+                             exact = {.device = SL_CUDA, .seed = 11, .exact = true},
                              plain = {.device = SL_CUDA, .seed = 11};
 
 static void expect_same(const run *r)
@@ -76,7 +78,8 @@ static void expect_same(const run *r)
     if (r->order) setenv("SLOPE_SIMT_ORDER", r->order, 1);
     char *bytes = trained(r, &cpu, &size, &epoch), *cuda_bytes = trained(r, &exact, &cuda_size, &cuda_epoch);
     unsetenv("SLOPE_SIMT_ORDER");
-    if (size != cuda_size || memcmp(bytes, cuda_bytes, size) != 0) fail_msg("%s, optimiser %d: other bytes than the CPU", r->line, r->optimizer);
+    if (size != cuda_size || memcmp(bytes, cuda_bytes, size) != 0)
+        fail_msg("%s, optimiser %d: other bytes than the CPU", r->line, r->optimizer);
     assert_true(memcmp(&epoch.train.loss, &cuda_epoch.train.loss, sizeof epoch.train.loss) == 0);
     assert_true(epoch.train.accuracy == cuda_epoch.train.accuracy && epoch.train.loss == epoch.train.loss);
     free(bytes);
@@ -97,15 +100,17 @@ static void test_presets(void **state)
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) expect_same(&runs[i]);
 }
 
-/* Convolutions, pooling, batch norm, dropout and a shortcut, in small: the cnn preset itself takes too long. */
+/* Convolutions, pooling, batch norm, dropout and a shortcut, in small: the cnn preset itself takes too long.
+ */
 static void test_layers(void **state)
 {
     (void)state;
     const run runs[] = {
-        {"conv3-6p1 bn act pool2 res( conv3-6p1 act ) drop.25 avgpool2 dense16 act drop.5 dense10", .optimizer = SL_OPTIMIZER_ADAMW, .batch = 6,
-         .count = 34, .epochs = 2, .clip_norm = 1, .weight_decay = 0.01f, .schedule = "one-cycle", .activation = "swish(learn)"},
-        {"conv5-5s2 act bn gap dense10", .optimizer = SL_OPTIMIZER_RMSPROP, .batch = 5, .count = 33, .epochs = 2,
-         .schedule = "cosine(warmup=1)", .activation = "gelu"},
+        {"conv3-6p1 bn act pool2 res( conv3-6p1 act ) drop.25 avgpool2 dense16 act drop.5 dense10",
+         .optimizer = SL_OPTIMIZER_ADAMW, .batch = 6, .count = 34, .epochs = 2, .clip_norm = 1,
+         .weight_decay = 0.01f, .schedule = "one-cycle", .activation = "swish(learn)"},
+        {"conv5-5s2 act bn gap dense10", .optimizer = SL_OPTIMIZER_RMSPROP, .batch = 5, .count = 33,
+         .epochs = 2, .schedule = "cosine(warmup=1)", .activation = "gelu"},
     };
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) expect_same(&runs[i]);
 }
@@ -115,8 +120,14 @@ static void test_optimizers(void **state)
     (void)state;
     const char *schedules[] = {"constant", "step(period=1)", "cosine", "one-cycle", "plateau(patience=1)"};
     for (int row = 0; row < SL_OPTIMIZER_COUNT; row++) {
-        const run r = {"dense20 act dense10", .optimizer = row, .batch = 10, .count = 43, .epochs = 3, .clip_norm = row % 2 ? 0.5f : 0,
-                       .weight_decay = row == SL_OPTIMIZER_ADAMW ? 0.01f : 0, .schedule = schedules[row % 5]};
+        const run r = {"dense20 act dense10",
+                       .optimizer = row,
+                       .batch = 10,
+                       .count = 43,
+                       .epochs = 3,
+                       .clip_norm = row % 2 ? 0.5f : 0,
+                       .weight_decay = row == SL_OPTIMIZER_ADAMW ? 0.01f : 0,
+                       .schedule = schedules[row % 5]};
         expect_same(&r);
     }
 }
@@ -137,7 +148,11 @@ static void take(void *data, const char *node, const char *operation, uint64_t f
 static void test_every_node(void **state)
 {
     (void)state;
-    const run r = {"conv3-4 act pool2 dense12 act drop.5 dense10", .optimizer = SL_OPTIMIZER_ADAM, .batch = 7, .count = 40, .epochs = 1,
+    const run r = {"conv3-4 act pool2 dense12 act drop.5 dense10",
+                   .optimizer = SL_OPTIMIZER_ADAM,
+                   .batch = 7,
+                   .count = 40,
+                   .epochs = 1,
                    .clip_norm = 1};
     static prints seen[2];
     machine host = make(&r, &cpu), device = make(&r, &exact), captured = make(&r, &exact);
@@ -151,7 +166,8 @@ static void test_every_node(void **state)
         assert_ok(captured.ctx);
         assert_true(seen[0].n > 10 && seen[0].n == seen[1].n);
         for (int i = 0; i < seen[0].n; i++)
-            if (seen[0].values[i] != seen[1].values[i]) fail_msg("step %d: output %d differs from the CPU's", step, i);
+            if (seen[0].values[i] != seen[1].values[i])
+                fail_msg("step %d: output %d differs from the CPU's", step, i);
         assert_true(sl_model_fingerprint(host.model) == sl_model_fingerprint(device.model));
         assert_true(sl_model_fingerprint(host.model) == sl_model_fingerprint(captured.model));
     }
@@ -201,26 +217,19 @@ static void test_launches(void **state)
         assert_ok(m.ctx);
         sl_close(m.ctx);
         print_message("%s: %lld launches a step\n", presets[i].line, taken);
-        if (taken > presets[i].most) fail_msg("%s: %lld launches a step; %d were promised", presets[i].line, taken, presets[i].most);
+        if (taken > presets[i].most)
+            fail_msg("%s: %lld launches a step; %d were promised", presets[i].line, taken, presets[i].most);
     }
-}
-
-static int no_device(const char *why)
-{
-    const char *required = getenv("SLOPE_REQUIRE_GPU");
-    fprintf(stderr, "no CUDA device to test: %s\n", why);
-    return required && strcmp(required, "1") == 0 ? 1 : 77;
 }
 
 int main(void)
 {
-    sl_context *ctx = sl_open_with(&exact);
-    if (sl_error(ctx)) return no_device(sl_error(ctx));
-    simulated = strstr(sl_device_description(ctx), "simulated") != NULL;
-    sl_close(ctx);
+    const int none = find_cuda_device(&simulated);
+    if (none) return none;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_presets),    cmocka_unit_test(test_layers),       cmocka_unit_test(test_optimizers),
-        cmocka_unit_test(test_every_node), cmocka_unit_test(test_default_mode), cmocka_unit_test(test_launches),
+        cmocka_unit_test(test_presets),      cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_optimizers),   cmocka_unit_test(test_every_node),
+        cmocka_unit_test(test_default_mode), cmocka_unit_test(test_launches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,8 @@
 #include "core/activation_rows.h"
 #include "cuda/reduce.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 /* A row as a type. BIAS and BIAS_VJP are rows that do nothing. */
 struct row_none {
     static constexpr bool reads_nothing = true, learnable = false;
@@ -362,6 +364,8 @@ static size_t second_output_workspace(const sl_call *call)
 {
     return sums_workspace(call, 1);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(activation) = {
     {SL_OP_ACTIVATION, "fours", nullptr, nullptr, run_activation},

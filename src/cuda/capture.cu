@@ -11,7 +11,8 @@ static cudaGraphExec_t capture(sl_device *device, const sl_call *calls, int n)
 {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
-    sl_cuda_note(device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal), "starting a capture", nullptr);
+    sl_cuda_note(device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
+                 "starting a capture", nullptr);
     if (device->failure[0]) return nullptr;
     launch_all(calls, n);
     sl_cuda_note(device, cudaStreamEndCapture(device->stream, &graph), "capturing the step", nullptr);
@@ -31,7 +32,8 @@ sl_status sl_cuda_run(sl_device *device, sl_context *ctx, const sl_call *calls, 
     } else {
         if (!*handle) *handle = capture(device, calls, n);
         if (*handle)
-            sl_cuda_note(device, cudaGraphLaunch(static_cast<cudaGraphExec_t>(*handle), device->stream), "launching the step", nullptr);
+            sl_cuda_note(device, cudaGraphLaunch(static_cast<cudaGraphExec_t>(*handle), device->stream),
+                         "launching the step", nullptr);
     }
     return device->failure[0] ? sl_cuda_report(device, ctx) : ctx->code;
 }

@@ -1,16 +1,18 @@
-/* Shared by the CUDA kernels. src/cuda mirrors src/cpu file by file; what a kernel must compute stands there, in
- * core/sum.h and in the rows. Every .cu file is compiled by nvcc, and by g++ against tests/simt for the simulated
- * device.
+/* Shared by the CUDA kernels. src/cuda mirrors src/cpu file by file; what a kernel must compute stands there,
+ * in core/sum.h and in the rows. Every .cu file is compiled by nvcc, and by g++ against tests/simt for the
+ * simulated device.
  *
  * Rules of a kernel file:
- *  - Nothing has external linkage but its list of kernels, SL_CUDA_KERNELS(family) = {{SL_OP_…, "name", …}, {}}.
- *  - A step is captured once and replayed: what changes from step to step (step, rate, valid, factors) is read on
- *    the device. call->valid is device memory (sl_cuda_valid_rows, not sl_valid_rows); attr is host memory, copied
- *    into the kernel's arguments.
- *  - Launches go through SL_LAUNCH, dynamic shared memory comes from SL_SHARED, static shared memory is not used.
- *    Barriers are __syncthreads(), met by all threads of the block at the same line; shuffles are
+ *  - Nothing has external linkage but its list of kernels, SL_CUDA_KERNELS(family) = {{SL_OP_…, "name", …},
+ * {}}.
+ *  - A step is captured once and replayed: what changes from step to step (step, rate, valid, factors) is
+ * read on the device. call->valid is device memory (sl_cuda_valid_rows, not sl_valid_rows); attr is host
+ * memory, copied into the kernel's arguments.
+ *  - Launches go through SL_LAUNCH, dynamic shared memory comes from SL_SHARED, static shared memory is not
+ * used. Barriers are __syncthreads(), met by all threads of the block at the same line; shuffles are
  *    __shfl_…_sync(SL_ALL_LANES, …) with whole warps, so blocks are multiples of 32 threads.
- *  - Indices are 64-bit, any size works, 0 included. Tensors are 256-byte aligned, pieces of packed blocks 64-byte. */
+ *  - Indices are 64-bit, any size works, 0 included. Tensors are 256-byte aligned, pieces of packed blocks
+ * 64-byte. */
 #ifndef SL_CUDA_CUDA_CUH
 #define SL_CUDA_CUDA_CUH
 
@@ -25,8 +27,9 @@ extern "C" {
 #include "core/sum.h"
 
 #define SL_CUDA_FAMILIES(FAMILY)                                                                             \
-    FAMILY(matmul) FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool)           \
-    FAMILY(norm) FAMILY(softmax) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
+    FAMILY(matmul)                                                                                           \
+    FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm)             \
+        FAMILY(softmax) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
 /* Not exact: these stand before the others and support a call only on a device that is not exact. */
 #define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
 
@@ -46,8 +49,8 @@ bool sl_cuda_exact(const sl_device *device);
 sl_precision sl_cuda_precision(const sl_device *device);
 int sl_cuda_sms(const sl_device *device);
 int sl_cuda_max_shared(const sl_device *device); /* bytes of dynamic shared memory that a block may ask for */
-/* The device's cuBLAS handle (a cublasHandle_t, which serves as a cublasLtHandle_t too), bound to the device's stream
- * and to this workspace; NULL on an exact device. */
+/* The device's cuBLAS handle (a cublasHandle_t, which serves as a cublasLtHandle_t too), bound to the
+ * device's stream and to this workspace; NULL on an exact device. */
 struct cublasContext *sl_cuda_blas_handle(const sl_device *device);
 void *sl_cuda_blas_workspace(const sl_device *device, size_t *bytes);
 
@@ -61,18 +64,18 @@ void sl_cuda_note_status(sl_device *device, int status, const char *what, const 
 enum { SL_CUDA_DEFAULT_SHARED = 48 * 1024 }; /* bytes; beyond, a kernel must be told */
 #define SL_ALL_LANES 0xffffffffu
 
-/* kernel<<<grid, block, shared>>>(arguments) on the call's stream; an empty grid launches nothing. A kernel with
- * template arguments stands in parentheses. */
+/* kernel<<<grid, block, shared>>>(arguments) on the call's stream; an empty grid launches nothing. A kernel
+ * with template arguments stands in parentheses. */
 #ifdef SLOPE_SIMT
 #    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, stream, ...)                                       \
         simt_launch(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__)
-#    define SL_SHARED(type, name) type *const name = static_cast<type *>(simt_shared())
+#    define SL_SHARED(type, name)   type *const name = static_cast<type *>(simt_shared())
 #    define SL_LIFE(memory, begins) simt_life(memory, begins)
 #else
 #    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, stream, ...)                                       \
         kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
 extern __shared__ double2 sl_shared_memory[];
-#    define SL_SHARED(type, name) type *const name = reinterpret_cast<type *>(sl_shared_memory)
+#    define SL_SHARED(type, name)   type *const name = reinterpret_cast<type *>(sl_shared_memory)
 #    define SL_LIFE(memory, begins) ((void)(memory), (void)(begins))
 #endif
 #define SL_LAUNCH(kernel, grid, block, shared, call, ...)                                                    \
@@ -90,7 +93,8 @@ extern __shared__ double2 sl_shared_memory[];
         sl_cuda_note((call)->device, cudaGetLastError(), #kernel, (call)->name);                             \
     } while (0)
 
-/* Blocks for n items at `per_block` each in a grid-stride loop: at least one, at most `waves` for every SM. */
+/* Blocks for n items at `per_block` each in a grid-stride loop: at least one, at most `waves` for every SM.
+ */
 static inline unsigned sl_cuda_grid(const sl_call *call, int64_t n, int64_t per_block, int waves)
 {
     const int64_t most = (int64_t)sl_cuda_sms(call->device) * waves, blocks = (n + per_block - 1) / per_block;
@@ -100,7 +104,8 @@ static inline unsigned sl_cuda_grid(const sl_call *call, int64_t n, int64_t per_
 /* --- inside kernels --- */
 
 /* Rows (elements / last dimension) of a batched tensor that count; `valid` NULL: all. */
-static __device__ __forceinline__ int64_t sl_cuda_valid_rows(const int32_t *valid, int64_t batch, int64_t rows)
+static __device__ __forceinline__ int64_t sl_cuda_valid_rows(const int32_t *valid, int64_t batch,
+                                                             int64_t rows)
 {
     return valid ? rows / batch * *valid : rows;
 }

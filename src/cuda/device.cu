@@ -49,21 +49,22 @@ void *sl_cuda_blas_workspace(const sl_device *device, size_t *bytes)
 void sl_cuda_note(sl_device *device, cudaError_t error, const char *what, const char *node)
 {
     if (error == cudaSuccess || device->failure[0]) return;
-    snprintf(device->failure, sizeof device->failure, "%s%s%s%s: %s (%s)", node ? "node '" : "", node ? node : "", node ? "', " : "",
-             what, cudaGetErrorString(error), cudaGetErrorName(error));
+    snprintf(device->failure, sizeof device->failure, "%s%s%s%s: %s (%s)", node ? "node '" : "",
+             node ? node : "", node ? "', " : "", what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 void sl_cuda_note_status(sl_device *device, int status, const char *what, const char *node)
 {
     if (status == 0 || device->failure[0]) return;
-    snprintf(device->failure, sizeof device->failure, "%s%s%s%s failed with status %d", node ? "node '" : "", node ? node : "",
-             node ? "', " : "", what, status);
+    snprintf(device->failure, sizeof device->failure, "%s%s%s%s failed with status %d", node ? "node '" : "",
+             node ? node : "", node ? "', " : "", what, status);
 }
 
 sl_status sl_cuda_report(sl_device *device, sl_context *ctx)
 {
     if (device->dead)
-        return sl_fail(ctx, SL_DEVICE, "the CUDA device has failed before: %s; close this context and open a new one",
+        return sl_fail(ctx, SL_DEVICE,
+                       "the CUDA device has failed before: %s; close this context and open a new one",
                        device->failure);
     cudaGetLastError();
     device->dead = cudaStreamSynchronize(device->stream) != cudaSuccess;
@@ -91,31 +92,41 @@ static sl_device *refuse_start(sl_context *ctx, cudaError_t error)
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (error == cudaErrorNoDevice || (error == cudaSuccess && driver > 0))
-        sl_fail(ctx, SL_DEVICE, "there is no CUDA device (the driver is there, but it shows no GPU to this process)");
+        sl_fail(ctx, SL_DEVICE,
+                "there is no CUDA device (the driver is there, but it shows no GPU to this process)");
     else if (driver == 0)
         sl_fail(ctx, SL_DEVICE, "there is no CUDA device: no NVIDIA driver is installed");
     else if (error == cudaErrorInsufficientDriver)
-        sl_fail(ctx, SL_DEVICE, "the NVIDIA driver is too old: it supports CUDA %d.%d, this library needs %d.%d; update the driver",
+        sl_fail(ctx, SL_DEVICE,
+                "the NVIDIA driver is too old: it supports CUDA %d.%d, this library needs %d.%d; update the "
+                "driver",
                 driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
     else
-        sl_fail(ctx, SL_DEVICE, "CUDA cannot start: %s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
+        sl_fail(ctx, SL_DEVICE, "CUDA cannot start: %s (%s)", cudaGetErrorString(error),
+                cudaGetErrorName(error));
     return nullptr;
 }
 
-static sl_device *refuse_device(sl_context *ctx, const cudaDeviceProp *found, cudaError_t error, const char *what)
+static sl_device *refuse_device(sl_context *ctx, const cudaDeviceProp *found, cudaError_t error,
+                                const char *what)
 {
     cudaGetLastError();
-    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction || error == cudaErrorUnsupportedPtxVersion)
-        sl_fail(ctx, SL_DEVICE, "the CUDA device does not fit: found %s (sm_%d%d), but this library was built for %s", found->name,
-                found->major, found->minor, SLOPE_CUDA_ARCHITECTURES);
+    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction ||
+        error == cudaErrorUnsupportedPtxVersion)
+        sl_fail(ctx, SL_DEVICE,
+                "the CUDA device does not fit: found %s (sm_%d%d), but this library was built for %s",
+                found->name, found->major, found->minor, SLOPE_CUDA_ARCHITECTURES);
     else if (error == cudaErrorDevicesUnavailable)
-        sl_fail(ctx, SL_DEVICE, "the CUDA device %s is busy: another process holds it alone, or its administrator has closed it",
-                found->name);
+        sl_fail(
+            ctx, SL_DEVICE,
+            "the CUDA device %s is busy: another process holds it alone, or its administrator has closed it",
+            found->name);
     else if (error == cudaErrorMemoryAllocation)
-        sl_fail(ctx, SL_MEMORY, "the CUDA device %s has not enough free memory to start (%s)", found->name, what);
+        sl_fail(ctx, SL_MEMORY, "the CUDA device %s has not enough free memory to start (%s)", found->name,
+                what);
     else
-        sl_fail(ctx, SL_DEVICE, "the CUDA device %s cannot be used: %s: %s (%s)", found->name, what, cudaGetErrorString(error),
-                cudaGetErrorName(error));
+        sl_fail(ctx, SL_DEVICE, "the CUDA device %s cannot be used: %s: %s (%s)", found->name, what,
+                cudaGetErrorString(error), cudaGetErrorName(error));
     return nullptr;
 }
 
@@ -124,16 +135,20 @@ static bool open_blas(sl_device *device, const cudaDeviceProp *found)
 {
     cublasHandle_t handle = nullptr;
     device->blas_workspace_bytes = (size_t)(found->major >= 9 ? 32 : 8) << 20;
-    sl_cuda_note(device, cudaMalloc(&device->blas_workspace, device->blas_workspace_bytes), "the workspace of cuBLAS", nullptr);
+    sl_cuda_note(device, cudaMalloc(&device->blas_workspace, device->blas_workspace_bytes),
+                 "the workspace of cuBLAS", nullptr);
     if (device->failure[0]) return false;
     sl_cuda_note_status(device, cublasCreate(&handle), "cublasCreate", nullptr);
     device->blas = handle;
     if (device->failure[0]) return false;
     sl_cuda_note_status(device, cublasSetStream(handle, device->stream), "cublasSetStream", nullptr);
     /* cublasSetStream takes the workspace away, so it comes after. */
-    sl_cuda_note_status(device, cublasSetWorkspace(handle, device->blas_workspace, device->blas_workspace_bytes), "cublasSetWorkspace",
-                        nullptr);
-    sl_cuda_note_status(device, cublasSetMathMode(handle, device->precision == SL_TF32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH),
+    sl_cuda_note_status(device,
+                        cublasSetWorkspace(handle, device->blas_workspace, device->blas_workspace_bytes),
+                        "cublasSetWorkspace", nullptr);
+    sl_cuda_note_status(device,
+                        cublasSetMathMode(handle, device->precision == SL_TF32 ? CUBLAS_TF32_TENSOR_OP_MATH
+                                                                               : CUBLAS_DEFAULT_MATH),
                         "cublasSetMathMode", nullptr);
     return !device->failure[0];
 }
@@ -166,7 +181,8 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
     if (error != cudaSuccess || count == 0) return refuse_start(ctx, error);
     const int index = options->device_index == SL_NONE ? 0 : options->device_index;
     if (index < 0 || index >= count) {
-        sl_fail(ctx, SL_ARGUMENT, "sl_open: device_index is %d, but the CUDA devices are 0 to %d", index, count - 1);
+        sl_fail(ctx, SL_ARGUMENT, "sl_open: device_index is %d, but the CUDA devices are 0 to %d", index,
+                count - 1);
         return nullptr;
     }
     cudaDeviceProp found;
@@ -202,7 +218,8 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
 #ifdef SLOPE_SIMT
     snprintf(device->description, sizeof device->description, "simulated");
 #else
-    snprintf(device->description, sizeof device->description, "%s, sm_%d%d, %d SMs", found.name, found.major, found.minor, device->sms);
+    snprintf(device->description, sizeof device->description, "%s, sm_%d%d, %d SMs", found.name, found.major,
+             found.minor, device->sms);
 #endif
     return device;
 }
@@ -210,8 +227,8 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
 static const char *cuda_describe(sl_device *device)
 {
 #ifdef SLOPE_SIMT
-    snprintf(device->description, sizeof device->description, "simulated, order %s, %llu launches so far", sl_simt_order(),
-             sl_simt_launches());
+    snprintf(device->description, sizeof device->description, "simulated, order %s, %llu launches so far",
+             sl_simt_order(), sl_simt_launches());
 #endif
     return device->description;
 }
@@ -242,7 +259,8 @@ static void cuda_free(sl_device *device, void *memory)
 }
 
 /* Returns when the copy is done. */
-static void copy(sl_device *device, void *to, const void *from, size_t bytes, cudaMemcpyKind kind, const char *what)
+static void copy(sl_device *device, void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                 const char *what)
 {
     sl_cuda_use(device);
     if (device->dead) {
@@ -270,9 +288,12 @@ static void cuda_life(sl_device *device, void *memory, size_t bytes, bool begins
 {
     sl_cuda_use(device);
     SL_LIFE(memory, true);
-    if (bytes) sl_cuda_note(device, cudaMemsetAsync(memory, 0xff, bytes, device->stream), "filling with NaN", nullptr);
+    if (bytes)
+        sl_cuda_note(device, cudaMemsetAsync(memory, 0xff, bytes, device->stream), "filling with NaN",
+                     nullptr);
     if (!begins) SL_LIFE(memory, false);
 }
 
-const sl_backend sl_backend_cuda = {"cuda",    sizeof(float), false,         cuda_open,   cuda_close,      cuda_describe, cuda_kernels,
-                                    cuda_alloc, cuda_free,     cuda_upload, cuda_download, sl_cuda_run, sl_cuda_release, cuda_life};
+const sl_backend sl_backend_cuda = {"cuda",        sizeof(float), false,           cuda_open, cuda_close,
+                                    cuda_describe, cuda_kernels,  cuda_alloc,      cuda_free, cuda_upload,
+                                    cuda_download, sl_cuda_run,   sl_cuda_release, cuda_life};

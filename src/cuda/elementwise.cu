@@ -2,6 +2,8 @@
  * where one of them repeats), a fill 4. */
 #include "cuda/elementwise.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 /* --- one input --- */
 
 template <class Op> struct unary {
@@ -279,6 +281,8 @@ static void pack(const sl_call *call)
     }
     launch_pack(call, &p);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(elementwise) = {
     {SL_OP_FILL, "plain", nullptr, nullptr, fill},

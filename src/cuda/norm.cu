@@ -3,6 +3,8 @@
  * then every element. Bytes per element: forward 4 + 4 + 8, backward 8 + 12, with fixed statistics 8 and 8 + 8. */
 #include "cuda/reduce.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 /* What a call knows; statistics lie in the workspace [4][c] or where a tensor is. */
 struct norm_job {
     const float *x, *dy, *gamma, *beta, *mean, *variance;
@@ -343,6 +345,8 @@ static void batch_norm_track(const sl_call *call)
                          sl_shape_rows(call->in[4].shape), call->batch, call->valid};
     if (j.c) SL_LAUNCH(track_kernel, sl_cuda_grid(call, j.c, SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(norm) = {
     {SL_OP_BATCH_NORM, "leaves", nullptr, norm_workspace, batch_norm},

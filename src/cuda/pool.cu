@@ -4,6 +4,8 @@
  * gradient 4 + 4k. */
 #include "cuda/elementwise.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 struct geometry {
     sl_pool_attr a;
     int64_t n, h, w, oh, ow, c;
@@ -219,6 +221,8 @@ static void avg_pool_vjp(const sl_call *call)
 {
     run_pool<average_pixel>(call, call->out[0].shape, call->in[0].shape, nullptr, nullptr);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(pool) = {
     {SL_OP_MAX_POOL2D, "windows", nullptr, nullptr, max_pool},

@@ -4,6 +4,8 @@
 #include "core/philox.h"
 #include "cuda/elementwise.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 struct random_job {
     float low, span, deviation;
     bool normal;
@@ -80,6 +82,8 @@ static void dropout(const sl_call *call)
                            words_dropped(attr->rate), attr->seed, attr->stream};
     if (count) SL_LAUNCH(dropout_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j, count);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(random) = {
     {SL_OP_RANDOM, "philox", nullptr, nullptr, random_fill},

@@ -2,6 +2,8 @@
  * being read once; MEAN_VJP writes 4. */
 #include "cuda/reduce.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 /* --- sums of a whole tensor --- */
 
 template <bool SQUARES> struct element_terms : sl_plain_terms {
@@ -267,6 +269,8 @@ static size_t sum_to_workspace(const sl_call *call)
     if (results == 1) return sl_flat_workspace(p.terms) * sizeof(float);
     return sl_column_workspace(1, 1, p.terms, results) * sizeof(float);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(reduce) = {
     {SL_OP_SUM_TO, "leaves", nullptr, sum_to_workspace, sum_to},

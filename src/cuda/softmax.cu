@@ -5,6 +5,8 @@
  * once and then from cache. */
 #include "cuda/elementwise.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 static constexpr int ROW_BLOCK = 128; /* threads */
 
 struct rows {
@@ -327,6 +329,8 @@ static void logistic_vjp(const sl_call *call)
     if (call->in[2].dtype == SL_INT) sl_each(call, whole, n, 1);
     else sl_each(call, reals, n, 1);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(softmax) = {
     {SL_OP_SOFTMAX, "rows", nullptr, nullptr, softmax},

@@ -2,6 +2,8 @@
  * more, and only where diagnosis is asked for. Bytes per element: 12. */
 #include "cuda/reduce.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 struct statistics_job {
     const float *x;
     float *out;
@@ -135,5 +137,7 @@ static void activation_statistics(const sl_call *call)
     if (j.rows > 0) sl_column_leaves(call, c, slopes, no_finish(), workspace);
     SL_LAUNCH(count_kernel, 1, SL_BLOCK, 2 * SL_BLOCK * sizeof(int64_t), call, j, workspace);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(statistics) = {{SL_OP_ACTIVATION_STATISTICS, "leaves", nullptr, statistics_workspace, activation_statistics}, {}};

@@ -5,6 +5,8 @@
 #include "core/schedule.h"
 #include "cuda/elementwise.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 struct draw_job {
     sl_draw_attr a;
     const void *images;
@@ -202,6 +204,8 @@ static void advance(const sl_call *call)
     SL_LAUNCH(advance_kernel, 1, 32, 0, call, static_cast<int32_t *>(call->in[0].data), products, attr ? attr->beta1 : 1,
               attr ? attr->beta2 : 1);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(step) = {
     {SL_OP_DRAW_BATCH, "rows", nullptr, nullptr, draw_batch},  {SL_OP_SCHEDULE, "plain", nullptr, nullptr, schedule},

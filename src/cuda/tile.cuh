@@ -423,8 +423,9 @@ static inline tile_plan tile_plan_of(const sl_call *call, int64_t m, int64_t n, 
     p.parts = tile_up(chunks, (int64_t)1 << p.shift);
     p.levels = tile_bits((chunks < (int64_t)1 << p.shift ? chunks : (int64_t)1 << p.shift) - 1);
     p.blocks = all * p.parts;
-    /* Levels are kept for the blocks that run at a time. */
-    const int64_t at_once = p.levels > 0 ? 4 * sms : INT32_MAX;
+    /* Every block keeps levels of its own. Where they would take much memory, blocks make several tiles each. */
+    int64_t at_once = p.levels > 0 ? (32 << 20) / ((int64_t)p.levels * p.rows * p.columns * 4) : INT32_MAX;
+    if (at_once < 4 * sms) at_once = 4 * sms;
     if (p.blocks > at_once) p.blocks = at_once;
     return p;
 }

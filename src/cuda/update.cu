@@ -2,6 +2,8 @@
  * 12, and 8 for each state (adam: 28). */
 #include "cuda/elementwise.cuh"
 
+namespace { /* types too: those of two files may have one name */
+
 /* Stretches with a decay, in order; what lies between them does not decay. More of them than fit are taken in several
  * launches, each over its part of the block. */
 enum { SEGMENTS = 64 };
@@ -125,5 +127,7 @@ static void update(const sl_call *call)
     j.last = count;
     row->launch(call, j);
 }
+
+} // namespace
 
 SL_CUDA_KERNELS(update) = {{SL_OP_UPDATE, "fours", nullptr, nullptr, update}, {}};

@@ -1,5 +1,6 @@
-/* A grid on the CPU: blocks one after another, the threads of a block as fibers that give way only at barriers and
- * shuffles. A fiber whose thread ends takes the next thread, so a kernel without barriers never switches. */
+/* A grid on the CPU: blocks one after another, the threads of a block as fibers that give way only at
+ * barriers and shuffles. A fiber whose thread ends takes the next thread, so a kernel without barriers never
+ * switches. */
 #include "fiber.h"
 #include "simt.h"
 
@@ -13,7 +14,8 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace {
+namespace
+{
 
 enum class state { fresh, ready, barrier, exchange, done };
 
@@ -94,9 +96,12 @@ void become(int t)
 std::string thread_name(int t)
 {
     char text[64];
-    const unsigned x = (unsigned)t % blockDim.x, y = (unsigned)t / blockDim.x % blockDim.y, z = (unsigned)t / blockDim.x / blockDim.y;
-    if (blockDim.y * blockDim.z == 1) snprintf(text, sizeof text, "thread %u", x);
-    else snprintf(text, sizeof text, "thread (%u, %u, %u)", x, y, z);
+    const unsigned x = (unsigned)t % blockDim.x, y = (unsigned)t / blockDim.x % blockDim.y,
+                   z = (unsigned)t / blockDim.x / blockDim.y;
+    if (blockDim.y * blockDim.z == 1)
+        snprintf(text, sizeof text, "thread %u", x);
+    else
+        snprintf(text, sizeof text, "thread (%u, %u, %u)", x, y, z);
     return text;
 }
 
@@ -110,14 +115,16 @@ std::string whereabouts(int t)
 {
     const thread &other = b.threads[t];
     if (other.at == state::done) return "has ended";
-    const char *what = other.at == state::barrier ? "__syncthreads" : other.kind == SIMT_SHUFFLE ? "a shuffle" : "a vote of its warp";
+    const char *what = other.at == state::barrier   ? "__syncthreads"
+                       : other.kind == SIMT_SHUFFLE ? "a shuffle"
+                                                    : "a vote of its warp";
     return std::string("waits at ") + what + ", " + base_name(other.file) + ":" + std::to_string(other.line);
 }
 
 [[noreturn]] void fail_waiting(int t, int other, const char *reason)
 {
-    simt_leave_kernel(cudaErrorLaunchFailure, "%s %s, but %s %s%s", thread_name(t).c_str(), whereabouts(t).c_str(),
-                      thread_name(other).c_str(), whereabouts(other).c_str(), reason);
+    simt_leave_kernel(cudaErrorLaunchFailure, "%s %s, but %s %s%s", thread_name(t).c_str(),
+                      whereabouts(t).c_str(), thread_name(other).c_str(), whereabouts(other).c_str(), reason);
 }
 
 /* All threads stand still: at the same barrier, or for ever. */
@@ -130,17 +137,20 @@ void release_barrier()
             const int other = (t & ~31) + l;
             if (!(b.threads[t].mask >> l & 1) || other == t) continue;
             if (other >= b.n)
-                simt_leave_kernel(cudaErrorLaunchFailure, "%s %s for lane %d, but the block ends before it", thread_name(t).c_str(),
-                                  whereabouts(t).c_str(), l);
+                simt_leave_kernel(cudaErrorLaunchFailure, "%s %s for lane %d, but the block ends before it",
+                                  thread_name(t).c_str(), whereabouts(t).c_str(), l);
             const thread &o = b.threads[other];
-            if (o.at != state::exchange || o.mask != b.threads[t].mask || o.kind != b.threads[t].kind || o.line != b.threads[t].line)
+            if (o.at != state::exchange || o.mask != b.threads[t].mask || o.kind != b.threads[t].kind ||
+                o.line != b.threads[t].line)
                 fail_waiting(t, other, "");
         }
     }
     for (int t = 0; t < b.n; t++) {
         const thread &me = b.threads[t];
-        if (me.at == state::barrier && waiting < 0) waiting = t;
-        else if (me.at != state::barrier || (waiting >= 0 && (me.line != b.threads[waiting].line || strcmp(me.file, b.threads[waiting].file) != 0)))
+        if (me.at == state::barrier && waiting < 0)
+            waiting = t;
+        else if (me.at != state::barrier || (waiting >= 0 && (me.line != b.threads[waiting].line ||
+                                                              strcmp(me.file, b.threads[waiting].file) != 0)))
             elsewhere = t;
     }
     if (elsewhere >= 0) fail_waiting(waiting, elsewhere, ": a barrier is for all threads of the block");
@@ -169,7 +179,8 @@ simt_fiber *idle_fiber()
 {
     if (b.idle.empty()) {
         simt_fiber *fiber = simt_fiber_new(work);
-        if (!fiber) simt_leave_kernel(cudaErrorMemoryAllocation, "no memory for the stacks of %d threads", b.n);
+        if (!fiber)
+            simt_leave_kernel(cudaErrorMemoryAllocation, "no memory for the stacks of %d threads", b.n);
         b.all.push_back(fiber);
         return fiber;
     }
@@ -259,8 +270,8 @@ void simt_leave_kernel(cudaError_t error, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    simt_fail(error, "kernel %s, block (%u, %u, %u), %s: %s", b.grid->name, blockIdx.x, blockIdx.y, blockIdx.z,
-              thread_name(b.current).c_str(), text);
+    simt_fail(error, "kernel %s, block (%u, %u, %u), %s: %s", b.grid->name, blockIdx.x, blockIdx.y,
+              blockIdx.z, thread_name(b.current).c_str(), text);
     b.failed = true;
     switch_to(simt_fiber_of_caller());
     abort(); /* nobody comes back */
@@ -275,7 +286,8 @@ void __syncthreads(const char *file, int line)
     wait();
 }
 
-uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, int source, const char *file, int line)
+uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, int source, const char *file,
+                       int line)
 {
     const int t = b.current, first = t & ~31;
     thread &me = b.threads[t];
@@ -286,14 +298,18 @@ uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, i
     me.mask = mask;
     me.source = source;
     me.value = value;
-    if (!(mask >> (t & 31) & 1)) simt_leave_kernel(cudaErrorLaunchFailure, "%s:%d: the mask %08x lacks the caller", base_name(file), line, mask);
+    if (!(mask >> (t & 31) & 1))
+        simt_leave_kernel(cudaErrorLaunchFailure, "%s:%d: the mask %08x lacks the caller", base_name(file),
+                          line, mask);
     if (kind == SIMT_SHUFFLE && !(mask >> source & 1))
-        simt_leave_kernel(cudaErrorLaunchFailure, "%s:%d: reads lane %d, which takes no part (mask %08x)", base_name(file), line, source, mask);
+        simt_leave_kernel(cudaErrorLaunchFailure, "%s:%d: reads lane %d, which takes no part (mask %08x)",
+                          base_name(file), line, source, mask);
     bool complete = ++b.arrived[t / 32] >= __builtin_popcount(mask);
     for (int l = 0; l < 32 && complete; l++) {
         if (!(mask >> l & 1)) continue;
         const thread &o = b.threads[first + l];
-        complete = first + l < b.n && o.at == state::exchange && o.mask == mask && o.kind == kind && o.line == line;
+        complete =
+            first + l < b.n && o.at == state::exchange && o.mask == mask && o.kind == kind && o.line == line;
     }
     if (complete) {
         uint64_t votes = 0;

@@ -1,5 +1,5 @@
-/* cuBLAS for the simulated device: the product by plain loops. It keeps cuBLAS's rules: the workspace is lost when a
- * stream is set, and scalars in host memory are read when the call is made or captured. */
+/* cuBLAS for the simulated device: the product by plain loops. It keeps cuBLAS's rules: the workspace is lost
+ * when a stream is set, and scalars in host memory are read when the call is made or captured. */
 #include <cublas_v2.h>
 
 #include "simt.h"
@@ -14,7 +14,8 @@ struct cublasContext {
     cublasPointerMode_t pointers;
 };
 
-namespace {
+namespace
+{
 
 struct product {
     cublasOperation_t transpose_a, transpose_b;
@@ -45,7 +46,8 @@ void multiply(const product &p)
     for (int j = 0; j < p.n; j++) {
         std::fill(sum.begin(), sum.end(), 0.0f);
         for (int t = 0; t < p.k; t++) {
-            float right = p.transpose_b == CUBLAS_OP_N ? p.b[(int64_t)j * p.ldb + t] : p.b[(int64_t)t * p.ldb + j];
+            float right =
+                p.transpose_b == CUBLAS_OP_N ? p.b[(int64_t)j * p.ldb + t] : p.b[(int64_t)t * p.ldb + j];
             if (p.tf32) right = rounded_to_tf32(right);
             float *to = sum.data() + (t & 1) * (size_t)p.m;
             if (p.transpose_a == CUBLAS_OP_N) {
@@ -69,13 +71,14 @@ void multiply(const product &p)
 
 bool shapes_fit(const product &p)
 {
-    const int rows_a = p.transpose_a == CUBLAS_OP_N ? p.m : p.k, rows_b = p.transpose_b == CUBLAS_OP_N ? p.k : p.n;
-    return p.m >= 0 && p.n >= 0 && p.k >= 0 && p.lda >= (rows_a > 1 ? rows_a : 1) && p.ldb >= (rows_b > 1 ? rows_b : 1) &&
-           p.ldc >= (p.m > 1 ? p.m : 1);
+    const int rows_a = p.transpose_a == CUBLAS_OP_N ? p.m : p.k,
+              rows_b = p.transpose_b == CUBLAS_OP_N ? p.k : p.n;
+    return p.m >= 0 && p.n >= 0 && p.k >= 0 && p.lda >= (rows_a > 1 ? rows_a : 1) &&
+           p.ldb >= (rows_b > 1 ? rows_b : 1) && p.ldc >= (p.m > 1 ? p.m : 1);
 }
 
-cublasStatus_t submit(cublasHandle_t handle, product p, const void *alpha, const void *beta, int count, long long stride_a,
-                      long long stride_b, long long stride_c)
+cublasStatus_t submit(cublasHandle_t handle, product p, const void *alpha, const void *beta, int count,
+                      long long stride_a, long long stride_b, long long stride_c)
 {
     const std::lock_guard<std::recursive_mutex> lock(simt_lock());
     if (!shapes_fit(p) || count < 0) return CUBLAS_STATUS_INVALID_VALUE;
@@ -102,7 +105,8 @@ cublasStatus_t submit(cublasHandle_t handle, product p, const void *alpha, const
             multiply(one);
         }
     };
-    return simt_submit(handle->stream, work, 2) == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
+    return simt_submit(handle->stream, work, 2) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                               : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 } // namespace
@@ -154,28 +158,48 @@ const char *cublasGetStatusString(cublasStatus_t status)
     return status == CUBLAS_STATUS_SUCCESS ? "success" : "failure";
 }
 
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t transpose_a, cublasOperation_t transpose_b, int m,
-                                         int n, int k, const float *alpha, const float *a, int lda, long long stride_a, const float *b,
-                                         int ldb, long long stride_b, const float *beta, float *c, int ldc, long long stride_c,
-                                         int count)
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t transpose_a,
+                                         cublasOperation_t transpose_b, int m, int n, int k,
+                                         const float *alpha, const float *a, int lda, long long stride_a,
+                                         const float *b, int ldb, long long stride_b, const float *beta,
+                                         float *c, int ldc, long long stride_c, int count)
 {
-    const product p = {transpose_a, transpose_b, m, n, k, a, b, c, lda, ldb, ldc, nullptr, nullptr, 0, 0,
-                       handle->math == CUBLAS_TF32_TENSOR_OP_MATH};
+    const product p = {
+        transpose_a, transpose_b, m,   n,       k,       a, b, c,
+        lda,         ldb,         ldc, nullptr, nullptr, 0, 0, handle->math == CUBLAS_TF32_TENSOR_OP_MATH};
     return submit(handle, p, alpha, beta, count, stride_a, stride_b, stride_c);
 }
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transpose_a, cublasOperation_t transpose_b, int m, int n, int k,
-                           const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta, float *c, int ldc)
+cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transpose_a,
+                           cublasOperation_t transpose_b, int m, int n, int k, const float *alpha,
+                           const float *a, int lda, const float *b, int ldb, const float *beta, float *c,
+                           int ldc)
 {
-    return cublasSgemmStridedBatched(handle, transpose_a, transpose_b, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+    return cublasSgemmStridedBatched(handle, transpose_a, transpose_b, m, n, k, alpha, a, lda, 0, b, ldb, 0,
+                                     beta, c, ldc, 0, 1);
 }
 
-cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a, cublasOperation_t transpose_b, int m, int n, int k,
-                            const void *alpha, const void *a, cudaDataType, int lda, const void *b, cudaDataType, int ldb,
-                            const void *beta, void *c, cudaDataType, int ldc, cublasComputeType_t compute, cublasGemmAlgo_t)
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a,
+                            cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
+                            const void *a, cudaDataType, int lda, const void *b, cudaDataType, int ldb,
+                            const void *beta, void *c, cudaDataType, int ldc, cublasComputeType_t compute,
+                            cublasGemmAlgo_t)
 {
-    const product p = {transpose_a, transpose_b, m, n, k, static_cast<const float *>(a), static_cast<const float *>(b),
-                       static_cast<float *>(c), lda, ldb, ldc, nullptr, nullptr, 0, 0,
+    const product p = {transpose_a,
+                       transpose_b,
+                       m,
+                       n,
+                       k,
+                       static_cast<const float *>(a),
+                       static_cast<const float *>(b),
+                       static_cast<float *>(c),
+                       lda,
+                       ldb,
+                       ldc,
+                       nullptr,
+                       nullptr,
+                       0,
+                       0,
                        compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
                            (compute == CUBLAS_COMPUTE_32F && handle->math == CUBLAS_TF32_TENSOR_OP_MATH)};
     return submit(handle, p, alpha, beta, 1, 0, 0, 0);

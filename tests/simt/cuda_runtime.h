@@ -1,5 +1,6 @@
-/* Stands in for CUDA's header of this name where the kernels are compiled by g++ for the simulated device: the part
- * of CUDA C++ and of its run-time library that Slope uses. What it does is written in simt.h and beside the code. */
+/* Stands in for CUDA's header of this name where the kernels are compiled by g++ for the simulated device:
+ * the part of CUDA C++ and of its run-time library that Slope uses. What it does is written in simt.h and
+ * beside the code. */
 #ifndef SL_SIMT_CUDA_RUNTIME_H
 #define SL_SIMT_CUDA_RUNTIME_H
 
@@ -15,33 +16,45 @@
 #ifndef SLOPE_SIMT
 #    define SLOPE_SIMT
 #endif
-#define __CUDACC__ 1 /* core/real.h: functions for host and device */
+#define __CUDACC__     1 /* core/real.h: functions for host and device */
 #define CUDART_VERSION 13000
 
 #define __host__
 #define __device__
 #define __global__
-#define __forceinline__      inline __attribute__((always_inline))
-#define __noinline__         __attribute__((noinline))
-#define __align__(n)         __attribute__((aligned(n)))
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__    __attribute__((noinline))
+#define __align__(n)    __attribute__((aligned(n)))
 #define __launch_bounds__(...)
 #define __grid_constant__
 
 /* --- vectors --- */
 
 #define SIMT_VECTORS(type, name, align2, align4)                                                             \
-    struct alignas(align2) name##2 {                                                                         \
+    struct alignas(align2) name##2                                                                           \
+    {                                                                                                        \
         type x, y;                                                                                           \
     };                                                                                                       \
-    struct name##3 {                                                                                         \
+    struct name##3                                                                                           \
+    {                                                                                                        \
         type x, y, z;                                                                                        \
     };                                                                                                       \
-    struct alignas(align4) name##4 {                                                                         \
+    struct alignas(align4) name##4                                                                           \
+    {                                                                                                        \
         type x, y, z, w;                                                                                     \
     };                                                                                                       \
-    static inline name##2 make_##name##2(type x, type y) { return {x, y}; }                                  \
-    static inline name##3 make_##name##3(type x, type y, type z) { return {x, y, z}; }                       \
-    static inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
+    static inline name##2 make_##name##2(type x, type y)                                                     \
+    {                                                                                                        \
+        return {x, y};                                                                                       \
+    }                                                                                                        \
+    static inline name##3 make_##name##3(type x, type y, type z)                                             \
+    {                                                                                                        \
+        return {x, y, z};                                                                                    \
+    }                                                                                                        \
+    static inline name##4 make_##name##4(type x, type y, type z, type w)                                     \
+    {                                                                                                        \
+        return {x, y, z, w};                                                                                 \
+    }
 SIMT_VECTORS(float, float, 8, 16)
 SIMT_VECTORS(double, double, 16, 16)
 SIMT_VECTORS(int, int, 8, 16)
@@ -53,8 +66,12 @@ SIMT_VECTORS(unsigned long long, ulonglong, 16, 16)
 
 struct dim3 {
     unsigned x, y, z;
-    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
-    constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
+    constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z)
+    {
+    }
 };
 
 /* --- what a thread sees --- */
@@ -69,15 +86,21 @@ void *simt_shared();
 #define SIMT_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 void __syncthreads(SIMT_HERE);
-static inline void __threadfence() {}
-static inline void __threadfence_block() {}
+static inline void __threadfence()
+{
+}
+static inline void __threadfence_block()
+{
+}
 
 enum simt_exchange_kind { SIMT_SHUFFLE, SIMT_BALLOT, SIMT_SYNCWARP };
 /* Waits for the lanes of `mask`; returns the value of lane `source`, or the lanes whose value is not 0. */
-uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, int source, const char *file, int line);
+uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, int source, const char *file,
+                       int line);
 int simt_lane();
 
-template <class T> static inline T simt_shuffle(unsigned mask, T value, int source, const char *file, int line)
+template <class T>
+static inline T simt_shuffle(unsigned mask, T value, int source, const char *file, int line)
 {
     static_assert(sizeof(T) <= 8 && std::is_trivially_copyable<T>::value, "a shuffle moves 4 or 8 bytes");
     uint64_t bits = 0;
@@ -92,17 +115,20 @@ template <class T> static inline T __shfl_sync(unsigned mask, T value, int lane,
     const int segment = simt_lane() & ~(width - 1);
     return simt_shuffle(mask, value, segment | (lane & (width - 1)), file, line);
 }
-template <class T> static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_HERE)
+template <class T>
+static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_HERE)
 {
     const int lane = simt_lane(), source = lane - (int)delta;
     return simt_shuffle(mask, value, source < (lane & ~(width - 1)) ? lane : source, file, line);
 }
-template <class T> static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_HERE)
+template <class T>
+static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_HERE)
 {
     const int lane = simt_lane(), source = lane + (int)delta;
     return simt_shuffle(mask, value, source > (lane | (width - 1)) ? lane : source, file, line);
 }
-template <class T> static inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_HERE)
+template <class T>
+static inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_HERE)
 {
     const int lane = simt_lane(), source = lane ^ bits;
     return simt_shuffle(mask, value, source > (lane | (width - 1)) ? lane : source, file, line);
@@ -145,22 +171,78 @@ template <class T, class U> static inline T atomicOr(T *to, U value)
     return old;
 }
 
-template <class T> static inline T __ldg(const T *p) { return *p; }
-template <class T> static inline T __ldcs(const T *p) { return *p; }
-template <class T> static inline void __stcs(T *p, T value) { *p = value; }
-template <class T, class U> static inline auto min(T a, U b) -> typename std::common_type<T, U>::type { return b < a ? b : a; }
-template <class T, class U> static inline auto max(T a, U b) -> typename std::common_type<T, U>::type { return a < b ? b : a; }
-static inline int __popc(unsigned x) { return __builtin_popcount(x); }
-static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
-static inline int __ffs(int x) { return __builtin_ffs(x); }
-static inline int __ffsll(long long x) { return __builtin_ffsll(x); }
-static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
-static inline int __clzll(long long x) { return x ? __builtin_clzll((unsigned long long)x) : 64; }
-static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
-static inline unsigned __float_as_uint(float x) { unsigned b; memcpy(&b, &x, sizeof b); return b; }
-static inline int __float_as_int(float x) { int b; memcpy(&b, &x, sizeof b); return b; }
-static inline float __uint_as_float(unsigned b) { float x; memcpy(&x, &b, sizeof x); return x; }
-static inline float __int_as_float(int b) { float x; memcpy(&x, &b, sizeof x); return x; }
+template <class T> static inline T __ldg(const T *p)
+{
+    return *p;
+}
+template <class T> static inline T __ldcs(const T *p)
+{
+    return *p;
+}
+template <class T> static inline void __stcs(T *p, T value)
+{
+    *p = value;
+}
+template <class T, class U> static inline auto min(T a, U b) -> typename std::common_type<T, U>::type
+{
+    return b < a ? b : a;
+}
+template <class T, class U> static inline auto max(T a, U b) -> typename std::common_type<T, U>::type
+{
+    return a < b ? b : a;
+}
+static inline int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+static inline int __popcll(unsigned long long x)
+{
+    return __builtin_popcountll(x);
+}
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+static inline int __ffsll(long long x)
+{
+    return __builtin_ffsll(x);
+}
+static inline int __clz(int x)
+{
+    return x ? __builtin_clz((unsigned)x) : 32;
+}
+static inline int __clzll(long long x)
+{
+    return x ? __builtin_clzll((unsigned long long)x) : 64;
+}
+static inline unsigned __umulhi(unsigned a, unsigned b)
+{
+    return (unsigned)((uint64_t)a * b >> 32);
+}
+static inline unsigned __float_as_uint(float x)
+{
+    unsigned b;
+    memcpy(&b, &x, sizeof b);
+    return b;
+}
+static inline int __float_as_int(float x)
+{
+    int b;
+    memcpy(&b, &x, sizeof b);
+    return b;
+}
+static inline float __uint_as_float(unsigned b)
+{
+    float x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
+static inline float __int_as_float(int b)
+{
+    float x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
 
 /* --- the run-time library --- */
 
@@ -196,10 +278,27 @@ typedef struct CUgraph_st *cudaGraph_t;
 typedef struct CUgraphExec_st *cudaGraphExec_t;
 typedef struct CUgraphNode_st *cudaGraphNode_t;
 
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
+enum cudaStreamCaptureStatus {
+    cudaStreamCaptureStatusNone,
+    cudaStreamCaptureStatusActive,
+    cudaStreamCaptureStatusInvalidated
+};
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
 enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrComputeCapabilityMajor = 75,
@@ -240,7 +339,8 @@ template <class T> static inline cudaError_t cudaMalloc(T **memory, size_t bytes
 }
 cudaError_t cudaFree(void *memory);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
 cudaError_t cudaMemset(void *to, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream = nullptr);
 
@@ -270,7 +370,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 cudaError_t simt_set_dynamic_shared(const void *kernel, int bytes);
 cudaError_t simt_function_attributes(cudaFuncAttributes *attributes, const void *kernel);
-template <class F> static inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, int value)
+template <class F>
+static inline cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute attribute, int value)
 {
     return attribute == cudaFuncAttributeMaxDynamicSharedMemorySize
                ? simt_set_dynamic_shared(reinterpret_cast<const void *>(kernel), value)
@@ -292,12 +393,17 @@ struct simt_kernel {
 template <class... P> struct simt_bound_kernel : simt_kernel {
     void (*kernel)(P...);
     std::tuple<std::decay_t<P>...> arguments;
-    simt_bound_kernel(void (*k)(P...), std::decay_t<P>... a) : kernel(k), arguments(a...) {}
-    void run() const override { std::apply(kernel, arguments); }
+    simt_bound_kernel(void (*k)(P...), std::decay_t<P>... a) : kernel(k), arguments(a...)
+    {
+    }
+    void run() const override
+    {
+        std::apply(kernel, arguments);
+    }
 };
 
-void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<simt_kernel> kernel, dim3 grid, dim3 block,
-                        size_t shared, cudaStream_t stream);
+void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<simt_kernel> kernel,
+                        dim3 grid, dim3 block, size_t shared, cudaStream_t stream);
 void simt_check_argument(const char *name, int position, const void *pointer);
 
 template <class T> static inline void simt_check(const char *name, int position, const T &value)
@@ -312,8 +418,9 @@ static inline void simt_launch(const char *name, void (*kernel)(P...), dim3 grid
     static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
     int position = 0;
     (simt_check(name, ++position, arguments), ...);
-    simt_submit_kernel(name, reinterpret_cast<const void *>(kernel), std::make_unique<simt_bound_kernel<P...>>(kernel, arguments...),
-                       grid, block, shared, stream);
+    simt_submit_kernel(name, reinterpret_cast<const void *>(kernel),
+                       std::make_unique<simt_bound_kernel<P...>>(kernel, arguments...), grid, block, shared,
+                       stream);
 }
 
 /* The life of a tensor in guarded placement: outside of it, a kernel that touches the memory faults. */

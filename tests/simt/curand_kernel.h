@@ -1,5 +1,6 @@
-/* Stands in for cuRAND's device header: the Philox generator, after Salmon, Moraes, Dror and Shaw, "Parallel random
- * numbers: as easy as 1, 2, 3", SC 2011. Written apart from core/philox.h, so that one checks the other. */
+/* Stands in for cuRAND's device header: the Philox generator, after Salmon, Moraes, Dror and Shaw, "Parallel
+ * random numbers: as easy as 1, 2, 3", SC 2011. Written apart from core/philox.h, so that one checks the
+ * other. */
 #ifndef SL_SIMT_CURAND_KERNEL_H
 #define SL_SIMT_CURAND_KERNEL_H
 
@@ -42,8 +43,8 @@ static inline void skipahead(unsigned long long n, curandStatePhilox4_32_10_t *s
     s->output = simt_philox(s->ctr, s->key);
 }
 
-static inline void curand_init(unsigned long long seed, unsigned long long subsequence, unsigned long long offset,
-                               curandStatePhilox4_32_10_t *s)
+static inline void curand_init(unsigned long long seed, unsigned long long subsequence,
+                               unsigned long long offset, curandStatePhilox4_32_10_t *s)
 {
     s->key = make_uint2((unsigned)seed, (unsigned)(seed >> 32));
     s->ctr = make_uint4(0, 0, (unsigned)subsequence, (unsigned)(subsequence >> 32));
@@ -82,7 +83,7 @@ static inline float curand_uniform(curandStatePhilox4_32_10_t *s)
 static inline float4 curand_uniform4(curandStatePhilox4_32_10_t *s)
 {
     const uint4 w = curand4(s);
-    return make_float4((float)w.x * 0x1p-32f + 0x1p-33f, (float)w.y * 0x1p-32f + 0x1p-33f, (float)w.z * 0x1p-32f + 0x1p-33f,
-                       (float)w.w * 0x1p-32f + 0x1p-33f);
+    return make_float4((float)w.x * 0x1p-32f + 0x1p-33f, (float)w.y * 0x1p-32f + 0x1p-33f,
+                       (float)w.z * 0x1p-32f + 0x1p-33f, (float)w.w * 0x1p-32f + 0x1p-33f);
 }
 #endif

@@ -13,7 +13,8 @@
 #    include <ucontext.h>
 #endif
 
-namespace {
+namespace
+{
 constexpr size_t stack_bytes = 256 * 1024, guard_bytes = 64 * 1024; /* the stack's pages come when touched */
 }
 
@@ -88,7 +89,8 @@ void simt_fiber_restart(simt_fiber *fiber, void (*entry)())
 
 simt_fiber *simt_fiber_new(void (*entry)())
 {
-    void *memory = mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
     char *stack = static_cast<char *>(memory) + guard_bytes;
     simt_fiber *fiber = static_cast<simt_fiber *>(calloc(1, sizeof *fiber));

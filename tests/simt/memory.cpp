@@ -1,5 +1,5 @@
-/* The memory of the simulated device: a range of addresses that nobody may touch while host code runs. Allocations
- * end at a page that nobody may ever touch, and a freed address is never used again. */
+/* The memory of the simulated device: a range of addresses that nobody may touch while host code runs.
+ * Allocations end at a page that nobody may ever touch, and a freed address is never used again. */
 #include "simt.h"
 
 #include <csignal>
@@ -17,10 +17,12 @@
 #    define UNPOISON(at, bytes) ((void)(at), (void)(bytes))
 #endif
 
-namespace {
+namespace
+{
 
 constexpr size_t range_bytes = (size_t)1 << 40, page = 4096;
-constexpr size_t alignment = 64; /* what every tensor has; CUDA gives 256, which would hide reads past an end */
+constexpr size_t alignment =
+    64; /* what every tensor has; CUDA gives 256, which would hide reads past an end */
 
 struct allocation {
     char *pages; /* whole pages; the allocation ends where they end, but for less than `alignment` bytes */
@@ -34,7 +36,8 @@ std::map<char *, allocation> allocations;
 int open_depth;
 struct sigaction previous_action;
 
-/* The 64 bytes before an allocation and what lies behind it in its last page hold ones: NaN for who reads them. */
+/* The 64 bytes before an allocation and what lies behind it in its last page hold ones: NaN for who reads
+ * them. */
 constexpr unsigned char filler = 0xff;
 
 size_t fence_before(const char *base, const allocation &a)
@@ -64,7 +67,8 @@ void on_fault(int, siginfo_t *info, void *)
 {
     if (simt_in_kernel())
         simt_leave_kernel(cudaErrorIllegalAddress, "touches %p, %s", info->si_addr,
-                          simt_memory_holds(info->si_addr) ? "where no tensor lies or lives" : "which is no device memory");
+                          simt_memory_holds(info->si_addr) ? "where no tensor lies or lives"
+                                                           : "which is no device memory");
     if (simt_memory_holds(info->si_addr)) write_text("simulated device: host code touches device memory\n");
     sigaction(SIGSEGV, &previous_action, nullptr);
 }
@@ -181,7 +185,8 @@ void simt_memory_close()
 #if !defined(__SANITIZE_ADDRESS__)
         const size_t before = fence_before(entry.first, a), behind = fence_behind(entry.first, a);
         if (!untouched(entry.first - before, before) || !untouched(entry.first + a.bytes, behind))
-            simt_fail(cudaErrorIllegalAddress, "something wrote outside of an allocation of %zu bytes, close to its %s", a.bytes,
+            simt_fail(cudaErrorIllegalAddress,
+                      "something wrote outside of an allocation of %zu bytes, close to its %s", a.bytes,
                       untouched(entry.first + a.bytes, behind) ? "start" : "end");
 #endif
         protect(a, PROT_NONE);
@@ -194,7 +199,9 @@ void simt_life(void *memory, bool begins)
     const auto found = allocations.find(static_cast<char *>(memory));
     if (found == allocations.end()) return;
     found->second.alive = begins;
-    if (begins) UNPOISON(found->first, found->second.bytes);
-    else POISON(found->first, found->second.bytes);
+    if (begins)
+        UNPOISON(found->first, found->second.bytes);
+    else
+        POISON(found->first, found->second.bytes);
     if (open_depth > 0) protect(found->second, begins ? PROT_READ | PROT_WRITE : PROT_NONE);
 }

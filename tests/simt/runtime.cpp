@@ -1,5 +1,5 @@
-/* Errors, streams, events, capture and graphs of the simulated device. Everything submitted to a stream runs before
- * the call returns, which is one of the orders that CUDA allows. */
+/* Errors, streams, events, capture and graphs of the simulated device. Everything submitted to a stream runs
+ * before the call returns, which is one of the orders that CUDA allows. */
 #include "simt.h"
 
 #include <chrono>
@@ -32,7 +32,8 @@ struct CUevent_st {
     std::chrono::steady_clock::time_point at;
 };
 
-namespace {
+namespace
+{
 constexpr int device_sms = 4, device_shared = 227 * 1024, plain_shared = 48 * 1024;
 
 std::recursive_mutex lock_;
@@ -156,16 +157,19 @@ void simt_check_argument(const char *name, int position, const void *pointer)
 {
     const guard lock(lock_);
     if (pointer && !simt_memory_holds(pointer))
-        simt_fail(cudaErrorIllegalAddress, "kernel %s: argument %d, %p, points to host memory", name, position, pointer);
+        simt_fail(cudaErrorIllegalAddress, "kernel %s: argument %d, %p, points to host memory", name,
+                  position, pointer);
 }
 
-void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<simt_kernel> kernel, dim3 grid, dim3 block,
-                        size_t shared, cudaStream_t stream)
+void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<simt_kernel> kernel,
+                        dim3 grid, dim3 block, size_t shared, cudaStream_t stream)
 {
     const guard lock(lock_);
-    const uint64_t threads = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
+    const uint64_t threads = (uint64_t)block.x * block.y * block.z,
+                   blocks = (uint64_t)grid.x * grid.y * grid.z;
     const auto allowed = dynamic_shared.find(function);
-    if (threads == 0 || threads > 1024 || block.z > 64 || blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
+    if (threads == 0 || threads > 1024 || block.z > 64 || blocks == 0 || grid.x > 0x7fffffffu ||
+        grid.y > 65535 || grid.z > 65535) {
         answer(cudaErrorInvalidConfiguration);
         return;
     }
@@ -175,7 +179,12 @@ void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<
     }
     std::shared_ptr<simt_kernel> kept(std::move(kernel));
     const std::string text(name);
-    answer(simt_submit(stream, [=] { simt_run_grid({text.c_str(), kept.get(), grid, block, shared}); }, 1));
+    answer(simt_submit(
+        stream,
+        [=] {
+            simt_run_grid({text.c_str(), kept.get(), grid, block, shared});
+        },
+        1));
 }
 
 cudaError_t simt_set_dynamic_shared(const void *kernel, int bytes)
@@ -373,8 +382,9 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
 {
     if (kind == cudaMemcpyDefault) {
         const bool to_device = simt_memory_holds(to), from_device = simt_memory_holds(from);
-        kind = to_device ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
-               : from_device ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
+        kind = to_device     ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
+               : from_device ? cudaMemcpyDeviceToHost
+                             : cudaMemcpyHostToHost;
     }
     if (bytes == 0) return cudaSuccess;
     const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
@@ -382,7 +392,8 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
     cudaError_t error = check_copy(to, bytes, to_device);
     if (error == cudaSuccess) error = check_copy(from, bytes, from_device);
     if (error != cudaSuccess) return error;
-    return simt_submit(stream, [=] { memmove(to, from, bytes); }, 1);
+    return simt_submit(
+        stream, [=] { memmove(to, from, bytes); }, 1);
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
@@ -393,7 +404,8 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
     return answer(error == cudaSuccess ? copy(to, from, bytes, kind, nullptr) : error);
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
 {
     const guard lock(lock_);
     return answer(copy(to, from, bytes, kind, stream));
@@ -411,7 +423,9 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     const guard lock(lock_);
     if (bytes == 0) return answer(cudaSuccess);
     const cudaError_t error = check_copy(to, bytes, true);
-    return answer(error == cudaSuccess ? simt_submit(stream, [=] { memset(to, value, bytes); }, 1) : error);
+    return answer(error == cudaSuccess ? simt_submit(
+                                             stream, [=] { memset(to, value, bytes); }, 1)
+                                       : error);
 }
 
 /* --- streams and events --- */
@@ -481,7 +495,12 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     const guard lock(lock_);
-    return answer(simt_submit(stream, [=] { *event = {true, std::chrono::steady_clock::now()}; }, 0));
+    return answer(simt_submit(
+        stream,
+        [=] {
+            *event = {true, std::chrono::steady_clock::now()};
+        },
+        0));
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t)
@@ -527,8 +546,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (stream->mode != cudaStreamCaptureModeRelaxed && stream->thread != std::this_thread::get_id())
         return answer(cudaErrorStreamCaptureWrongThread);
     const bool good = stream->capture == cudaStreamCaptureStatusActive;
-    if (good) *graph = stream->graph;
-    else delete stream->graph;
+    if (good)
+        *graph = stream->graph;
+    else
+        delete stream->graph;
     stream->graph = nullptr;
     stream->capture = cudaStreamCaptureStatusNone;
     return answer(good ? cudaSuccess : cudaErrorStreamCaptureInvalidated);

@@ -1,9 +1,9 @@
-/* The simulated device from the inside. It is one device with one memory, which works off every launch at once, under
- * one lock: a kernel's threads are run one after another on the CPU.
+/* The simulated device from the inside. It is one device with one memory, which works off every launch at
+ * once, under one lock: a kernel's threads are run one after another on the CPU.
  *
- *   SLOPE_SIMT_ORDER    order of blocks, and of threads between two barriers: forward (default), reverse, shuffled
- *   SLOPE_SIMT_MEMORY   MiB of device memory; default 4096
- *   SLOPE_SIMT_FAIL     what opening meets: driver (none), old (driver), device (none), architecture, busy, memory */
+ *   SLOPE_SIMT_ORDER    order of blocks, and of threads between two barriers: forward (default), reverse,
+ * shuffled SLOPE_SIMT_MEMORY   MiB of device memory; default 4096 SLOPE_SIMT_FAIL     what opening meets:
+ * driver (none), old (driver), device (none), architecture, busy, memory */
 #ifndef SL_SIMT_SIMT_H
 #define SL_SIMT_SIMT_H
 
@@ -23,7 +23,8 @@ struct simt_grid {
 bool simt_run_grid(const simt_grid &grid);
 bool simt_in_kernel();
 /* Leaves the kernel that runs, whichever thread calls. Does not return. */
-[[noreturn]] void simt_leave_kernel(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+[[noreturn]] void simt_leave_kernel(cudaError_t error, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* memory.cpp */
 void *simt_memory_alloc(size_t bytes); /* nullptr: none left */
@@ -36,7 +37,7 @@ void simt_memory_close();
 
 /* runtime.cpp */
 void simt_fail(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3))); /* sticky */
-cudaError_t simt_error();                                                                         /* the sticky one */
+cudaError_t simt_error(); /* the sticky one */
 std::recursive_mutex &simt_lock();
 /* Runs `work` now, or records it where the stream is being captured. */
 cudaError_t simt_submit(cudaStream_t stream, std::function<void()> work, int launches);

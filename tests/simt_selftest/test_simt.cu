@@ -25,7 +25,8 @@ extern "C" {
 
 static const char *const orders[] = {"forward", "reverse", "shuffled"};
 
-#define LAUNCH(kernel, grid, block, shared, ...) simt_launch(#kernel, kernel, grid, block, shared, nullptr, __VA_ARGS__)
+#define LAUNCH(kernel, grid, block, shared, ...)                                                             \
+    simt_launch(#kernel, kernel, grid, block, shared, nullptr, __VA_ARGS__)
 #define assert_cuda(code, expression) assert_string_equal(cudaGetErrorName(expression), #code)
 
 /* A tensor on the device, and back. */
@@ -33,7 +34,8 @@ static float *to_device(const std::vector<float> &values)
 {
     void *memory = nullptr;
     assert_cuda(cudaSuccess, cudaMalloc(&memory, values.size() * sizeof(float)));
-    assert_cuda(cudaSuccess, cudaMemcpy(memory, values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice));
+    assert_cuda(cudaSuccess,
+                cudaMemcpy(memory, values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice));
     return static_cast<float *>(memory);
 }
 
@@ -56,7 +58,8 @@ static void expect_fault(cudaError_t code, const char *words)
 {
     const cudaError_t error = cudaDeviceSynchronize();
     const std::string text = cudaGetErrorString(error);
-    if (error != code) fail_msg("expected %s, got %s: %s", cudaGetErrorName(code), cudaGetErrorName(error), text.c_str());
+    if (error != code)
+        fail_msg("expected %s, got %s: %s", cudaGetErrorName(code), cudaGetErrorName(error), text.c_str());
     if (text.find(words) == std::string::npos) fail_msg("expected '%s' in: %s", words, text.c_str());
     void *memory = nullptr;
     assert_true(cudaMalloc(&memory, 4) == code); /* sticky */
@@ -98,7 +101,8 @@ static void test_grid_stride(void **state)
     for (const char *order : orders) {
         setenv("SLOPE_SIMT_ORDER", order, 1);
         for (int64_t n : {0, 1, 31, 33, 1000}) {
-            float *x = to_device(counted((size_t)n + 1)), *y = to_device(std::vector<float>((size_t)n + 1, -1));
+            float *x = to_device(counted((size_t)n + 1)),
+                  *y = to_device(std::vector<float>((size_t)n + 1, -1));
             const unsigned long long before = sl_simt_launches();
             LAUNCH(scale, 3, 64, 0, y, x, 2.0f, n);
             assert_int_equal(sl_simt_launches() - before, 1);
@@ -189,8 +193,10 @@ static std::vector<float> sums_in(const char *order, bool complete)
 {
     setenv("SLOPE_SIMT_ORDER", order, 1);
     float *x = to_device(counted(4 * 256)), *y = to_device(std::vector<float>(4));
-    if (complete) LAUNCH((block_sum<true>), 4, 256, 8 * sizeof(float), y, x);
-    else LAUNCH((block_sum<false>), 4, 256, 8 * sizeof(float), y, x);
+    if (complete)
+        LAUNCH((block_sum<true>), 4, 256, 8 * sizeof(float), y, x);
+    else
+        LAUNCH((block_sum<false>), 4, 256, 8 * sizeof(float), y, x);
     std::vector<float> result = to_host(y, 4);
     cudaFree(x);
     cudaFree(y);
@@ -389,8 +395,10 @@ static void test_memory_calls(void **state)
     (void)state;
     float host[4] = {0};
     float *x = to_device(counted(4));
-    assert_cuda(cudaErrorInvalidValue, cudaMemcpy(host, x, 20, cudaMemcpyDeviceToHost)); /* longer than the allocation */
-    assert_cuda(cudaErrorInvalidValue, cudaMemcpy(x, host, 16, cudaMemcpyDeviceToHost)); /* the wrong way round */
+    assert_cuda(cudaErrorInvalidValue,
+                cudaMemcpy(host, x, 20, cudaMemcpyDeviceToHost)); /* longer than the allocation */
+    assert_cuda(cudaErrorInvalidValue,
+                cudaMemcpy(x, host, 16, cudaMemcpyDeviceToHost)); /* the wrong way round */
     assert_cuda(cudaErrorInvalidValue, cudaFree(x + 1));
     setenv("SLOPE_SIMT_MEMORY", "1", 1);
     void *much = nullptr;
@@ -413,7 +421,8 @@ static void test_launch_limits(void **state)
     assert_cuda(cudaErrorInvalidConfiguration, cudaGetLastError());
     LAUNCH(overruns_shared, 1, 32, 50 * 1024, y);
     assert_cuda(cudaErrorInvalidValue, cudaGetLastError());
-    assert_cuda(cudaSuccess, cudaFuncSetAttribute(overruns_shared, cudaFuncAttributeMaxDynamicSharedMemorySize, 50 * 1024));
+    assert_cuda(cudaSuccess, cudaFuncSetAttribute(overruns_shared,
+                                                  cudaFuncAttributeMaxDynamicSharedMemorySize, 50 * 1024));
     LAUNCH(overruns_shared, 1, 32, 50 * 1024, y);
     assert_cuda(cudaSuccess, cudaGetLastError());
     cudaFree(y);
@@ -460,21 +469,36 @@ static void test_replay(void **state)
 static cudaStream_t captured;
 static float *some_memory;
 
-static cudaError_t synchronise() { return cudaStreamSynchronize(captured); }
-static cudaError_t synchronise_all() { return cudaDeviceSynchronize(); }
-static cudaError_t query() { return cudaStreamQuery(captured); }
+static cudaError_t synchronise()
+{
+    return cudaStreamSynchronize(captured);
+}
+static cudaError_t synchronise_all()
+{
+    return cudaDeviceSynchronize();
+}
+static cudaError_t query()
+{
+    return cudaStreamQuery(captured);
+}
 static cudaError_t allocate()
 {
     void *memory;
     return cudaMalloc(&memory, 16);
 }
-static cudaError_t release() { return cudaFree(some_memory); }
+static cudaError_t release()
+{
+    return cudaFree(some_memory);
+}
 static cudaError_t plain_copy()
 {
     float host = 0;
     return cudaMemcpy(&host, some_memory, sizeof host, cudaMemcpyDeviceToHost);
 }
-static cudaError_t plain_set() { return cudaMemset(some_memory, 0, 4); }
+static cudaError_t plain_set()
+{
+    return cudaMemset(some_memory, 0, 4);
+}
 static cudaError_t default_stream()
 {
     LAUNCH(add_to, 1, 32, 0, some_memory, 1.0f);
@@ -487,10 +511,14 @@ static void test_what_capture_forbids(void **state)
     const struct {
         cudaError_t (*call)(), code;
     } calls[] = {
-        {synchronise, cudaErrorStreamCaptureUnsupported}, {synchronise_all, cudaErrorStreamCaptureUnsupported},
-        {query, cudaErrorStreamCaptureUnsupported},       {allocate, cudaErrorStreamCaptureUnsupported},
-        {release, cudaErrorStreamCaptureUnsupported},     {plain_copy, cudaErrorStreamCaptureImplicit},
-        {plain_set, cudaErrorStreamCaptureUnsupported},   {default_stream, cudaErrorStreamCaptureImplicit},
+        {synchronise, cudaErrorStreamCaptureUnsupported},
+        {synchronise_all, cudaErrorStreamCaptureUnsupported},
+        {query, cudaErrorStreamCaptureUnsupported},
+        {allocate, cudaErrorStreamCaptureUnsupported},
+        {release, cudaErrorStreamCaptureUnsupported},
+        {plain_copy, cudaErrorStreamCaptureImplicit},
+        {plain_set, cudaErrorStreamCaptureUnsupported},
+        {default_stream, cudaErrorStreamCaptureImplicit},
     };
     some_memory = to_device({1});
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
@@ -524,8 +552,8 @@ static void test_blas(void **state)
         const bool ta = variant & 1, tb = variant & 2;
         float *c = to_device(std::vector<float>((size_t)(m * n), 1)), alpha = 2, beta = variant ? 0.5f : 0;
         const unsigned long long before = sl_simt_launches();
-        assert_int_equal(cublasSgemm(handle, ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb ? CUBLAS_OP_T : CUBLAS_OP_N, m, n, k, &alpha, a, ta ? k : m, b,
-                                     tb ? n : k, &beta, c, m),
+        assert_int_equal(cublasSgemm(handle, ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                     m, n, k, &alpha, a, ta ? k : m, b, tb ? n : k, &beta, c, m),
                          CUBLAS_STATUS_SUCCESS);
         assert_int_equal(sl_simt_launches() - before, 2);
         const std::vector<float> result = to_host(c, (size_t)(m * n));
@@ -533,7 +561,8 @@ static void test_blas(void **state)
             for (int j = 0; j < n; j++) {
                 float sum = 0;
                 for (int t = 0; t < k; t++)
-                    sum += left[(size_t)(ta ? i * k + t : t * m + i)] * right[(size_t)(tb ? t * n + j : j * k + t)];
+                    sum += left[(size_t)(ta ? i * k + t : t * m + i)] *
+                           right[(size_t)(tb ? t * n + j : j * k + t)];
                 assert_true(result[(size_t)(j * m + i)] == 2 * sum + beta);
             }
         cudaFree(c);
@@ -547,7 +576,8 @@ static void test_blas(void **state)
     for (int with = 0; with < 2; with++) {
         if (with) cublasSetWorkspace(handle, workspace, 1024);
         cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
-        const cublasStatus_t status = cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, a, m, b, k, &zero, c, m);
+        const cublasStatus_t status =
+            cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, a, m, b, k, &zero, c, m);
         assert_true((status == CUBLAS_STATUS_SUCCESS) == (with == 1));
         assert_true((cudaStreamEndCapture(stream, &graph) == cudaSuccess) == (with == 1));
     }
@@ -613,7 +643,8 @@ static outcome run_with(void (*kernel)(const sl_call *call), bool guarded, bool 
     ctx->backend = &copy;
     sl_graph *g = sl_graph_new(ctx);
     const int64_t dims[SL_MAX_DIMS] = {7};
-    sl_node *x = sl_input_dims(g, "x", dims), *a = sl_scale(x, 2, 0), *b = sl_exp(a), *c = sl_exp(sl_scale(b, 0.1, 0)), *y = sl_square(c);
+    sl_node *x = sl_input_dims(g, "x", dims), *a = sl_scale(x, 2, 0), *b = sl_exp(a),
+            *c = sl_exp(sl_scale(b, 0.1, 0)), *y = sl_square(c);
     if (guarded) setenv("SLOPE_GUARD", "1", 1);
     sl_plan_options options = {};
     options.batch = 1;
@@ -644,7 +675,8 @@ static __global__ void exp_kernel(float *y, const float *x, int64_t n, int64_t s
 
 static void launch_exp(const sl_call *call, int64_t n, int64_t shift, float more)
 {
-    SL_LAUNCH(exp_kernel, sl_cuda_grid(call, n, 32, 2), 32, 0, call, sl_out(call, 0), sl_in(call, 0), n, shift, more);
+    SL_LAUNCH(exp_kernel, sl_cuda_grid(call, n, 32, 2), 32, 0, call, sl_out(call, 0), sl_in(call, 0), n,
+              shift, more);
 }
 
 static void good(const sl_call *call)
@@ -730,7 +762,8 @@ static void test_missing_tail(void **state)
     const outcome o = run_with(forgets_the_tail, true, true, 1);
     assert_int_equal(o.status, SL_NOT_FINITE);
     assert_true(o.text.find("element 4 of 1×7 is NaN") != std::string::npos);
-    assert_true(run_with(forgets_the_tail, true, false, 1).status != SL_OK || !finite(run_with(forgets_the_tail, true, false, 1).last));
+    assert_true(run_with(forgets_the_tail, true, false, 1).status != SL_OK ||
+                !finite(run_with(forgets_the_tail, true, false, 1).last));
 }
 
 static bool guarded_neighbour()
@@ -800,7 +833,8 @@ static void test_errors_of_a_run(void **state)
     (void)state;
     outcome o = run_with(allocates, false, false, 1);
     assert_int_equal(o.status, SL_DEVICE);
-    assert_true(o.text.find("cudaMalloc: operation not permitted when stream is capturing") != std::string::npos);
+    assert_true(o.text.find("cudaMalloc: operation not permitted when stream is capturing") !=
+                std::string::npos);
     o = run_with(launches_nothing_valid, false, false, 1);
     assert_int_equal(o.status, SL_DEVICE);
     assert_true(o.text.find("exp_kernel: invalid configuration argument") != std::string::npos);
@@ -827,7 +861,8 @@ static void test_open(void **state)
         sl_open_options options = {};
         options.device = SL_CUDA;
         sl_context *ctx = sl_open_with(&options);
-        if (!sl_error(ctx) || !strstr(sl_error(ctx), cases[i].words)) fail_msg("%s: %s", cases[i].fail, sl_error(ctx));
+        if (!sl_error(ctx) || !strstr(sl_error(ctx), cases[i].words))
+            fail_msg("%s: %s", cases[i].fail, sl_error(ctx));
         assert_int_equal(sl_error_code(ctx), cases[i].code);
         sl_close(ctx);
         options.device = SL_AUTO;
@@ -841,7 +876,8 @@ static void test_open(void **state)
         sl_open_options options;
         const char *words;
     } wrong[] = {
-        {{SL_CUDA, 3, 0, 0, false, SL_FP32, nullptr, nullptr, 0}, "device_index is 3, but the CUDA devices are 0 to 0"},
+        {{SL_CUDA, 3, 0, 0, false, SL_FP32, nullptr, nullptr, 0},
+         "device_index is 3, but the CUDA devices are 0 to 0"},
         {{SL_CUDA, 0, 0, 0, false, SL_BF16, nullptr, nullptr, 0}, "the precisions fp32 and tf32 only"},
         {{SL_CUDA, 0, 0, 0, true, SL_TF32, nullptr, nullptr, 0}, "exact results need precision fp32"},
     };
