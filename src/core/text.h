@@ -9,4 +9,7 @@ typedef struct sl_number_text {
     char text[32];
 } sl_number_text;
 sl_number_text sl_float_text(double value);
+/* The same for doubles. */
+sl_number_text sl_double_text(double value);
+double sl_text_to_double(const char *text, char **end);
 #endif

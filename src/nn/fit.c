@@ -61,12 +61,13 @@ static double diagnosis_mean(sl_model *model, int column)
     const sl_pass *pass = &model->training;
     const int64_t width = pass->diagnosis->shape.dim[1],
                   done = sl_read_counter(model, pass->step, NULL) % pass->steps;
-    const int64_t steps = done ? done : pass->steps;
+    const int64_t last = done ? done : pass->steps, steps = last - pass->first;
     float *rows = sl_new(model->ctx, (size_t)(steps * width), sizeof *rows, "a diagnosis");
     double sum = 0;
     if (!rows) return NAN;
-    sl_to_host(model->ctx, rows, sizeof *rows, SL_FLOAT, sl_plan_variable(pass->plan, pass->diagnosis),
-               steps * width);
+    const char *data = sl_plan_variable(pass->plan, pass->diagnosis);
+    data += (size_t)(pass->first * width) * model->ctx->backend->real_size;
+    sl_to_host(model->ctx, rows, sizeof *rows, SL_FLOAT, data, steps * width);
     for (int64_t i = 0; i < steps; i++) sum += (double)rows[i * width + column];
     free(rows);
     return sum / (double)steps;
@@ -163,6 +164,7 @@ static bool train_epoch(fitting *f)
 {
     sl_model *model = f->model;
     const int64_t steps = f->pass->steps, first = f->step % steps;
+    if (first == 0) f->pass->first = 0;
     int64_t done = first;
     const bool watched = f->bar || f->options->on_progress;
     const double start = now();
@@ -223,8 +225,10 @@ static bool set_out(fitting *f, sl_dataset *train)
     const int64_t epochs_done = f->step / steps;
     if (model->goal == 0 || epochs_done >= model->goal) model->goal = (int)epochs_done + f->options->epochs;
     f->epoch.epochs = model->goal;
+    const sl_plan *before = model->training.plan;
     f->pass = sl_training_pass(model, train, model->goal);
     if (!f->pass) return false;
+    if (f->pass->plan != before) f->pass->first = f->step % steps;
     f->history = sl_new(model->ctx, (size_t)steps * 3, sizeof *f->history, "a training run");
     if (f->history && model->unfinished && model->n_unfinished == steps * 3)
         sl_to_device(model->ctx, sl_plan_variable(f->pass->plan, f->pass->history), SL_FLOAT,

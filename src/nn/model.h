@@ -12,6 +12,7 @@ typedef struct sl_pass {
     uint64_t data_serial;   /* of the data set it was made for; 0: none */
     int epochs;             /* training: what the schedule was laid out for */
     int64_t steps;          /* of one epoch */
+    int64_t first;          /* the step of this epoch from which on the plan has seen it */
     sl_variable *history;   /* [steps, 3]: loss, correct, valid */
     sl_variable *diagnosis; /* [steps, …]: see diagnose in model.c; NULL without */
     sl_variable *step;      /* [1] */
@@ -42,8 +43,7 @@ struct sl_model {
     sl_plan *predictor;
     int predictor_batch;
 
-    int64_t first_step;  /* of the fit that is going on or was interrupted */
-    int goal;            /* its last epoch, counted from the first ever; 0: none is open */
+    int goal;            /* last epoch of the fit that is going on or was interrupted; 0: none is open */
     int64_t epoch_steps; /* steps of an epoch of the data trained on last */
     double best_loss;    /* plateau */
     int epochs_since_best;

@@ -58,15 +58,21 @@ static const char *count_text(double count, char *text, size_t size)
     return text;
 }
 
+static const char *loss_text(double loss, char *text, size_t size)
+{
+    snprintf(text, size, fabs(loss) < 1e4 ? "%.4f" : "%.3e", loss);
+    return text;
+}
+
 void sl_progress_show(sl_progress_bar *bar, const sl_progress *p)
 {
     if (!bar->terminal) return;
-    char rate[32], left[32], numbers[160], accuracy[32] = "";
+    char rate[32], left[32], loss[32], numbers[160], accuracy[32] = "";
     if (!isnan(p->accuracy)) snprintf(accuracy, sizeof accuracy, "  acc %5.2f %%", 100 * p->accuracy);
-    const int n =
-        snprintf(numbers, sizeof numbers, " %lld/%lld  loss %.4f%s  %s/s  %s left", (long long)p->step,
-                 (long long)p->steps, p->loss, accuracy, count_text(p->samples_per_second, rate, sizeof rate),
-                 time_text(p->seconds_left, left, sizeof left));
+    const int n = snprintf(numbers, sizeof numbers, " %lld/%lld  loss %s%s  %s/s  %s left",
+                           (long long)p->step, (long long)p->steps, loss_text(p->loss, loss, sizeof loss),
+                           accuracy, count_text(p->samples_per_second, rate, sizeof rate),
+                           time_text(p->seconds_left, left, sizeof left));
     char head[32];
     const int h = snprintf(head, sizeof head, "epoch %d/%d ", p->epoch, p->epochs);
     const int room = columns(bar->to) - n - h - 1, width = room > 40 ? 40 : room;
@@ -80,16 +86,18 @@ void sl_progress_show(sl_progress_bar *bar, const sl_progress *p)
 
 void sl_progress_epoch(sl_progress_bar *bar, const sl_epoch *e)
 {
-    char rate[32];
+    char rate[32], loss[32];
     if (bar->drawn) fputs("\r\033[K", bar->to);
     bar->drawn = false;
     /* Up to 99 epochs fit into 80 columns. */
-    fprintf(bar->to, "epoch %*d/%d  loss %.4f", e->epochs > 9 ? 2 : 1, e->epoch, e->epochs, e->train.loss);
+    fprintf(bar->to, "epoch %*d/%d  loss %s", e->epochs > 9 ? 2 : 1, e->epoch, e->epochs,
+            loss_text(e->train.loss, loss, sizeof loss));
     if (!isnan(e->train.accuracy)) fprintf(bar->to, " acc %5.2f %%", 100 * e->train.accuracy);
     if (e->validation.count > 0) {
-        fprintf(bar->to, "  val %.4f", e->validation.loss);
+        fprintf(bar->to, "  val %s", loss_text(e->validation.loss, loss, sizeof loss));
         if (!isnan(e->validation.accuracy)) fprintf(bar->to, " acc %5.2f %%", 100 * e->validation.accuracy);
     }
-    fprintf(bar->to, "  %.2f s  %s/s\n", e->train.seconds, count_text(e->samples_per_second, rate, sizeof rate));
+    fprintf(bar->to, "  %.2f s  %s/s\n", e->train.seconds,
+            count_text(e->samples_per_second, rate, sizeof rate));
     fflush(bar->to);
 }

@@ -89,7 +89,8 @@ static void describe(writer *w)
         snprintf(text + strlen(text), sizeof text - strlen(text), ",%lld", (long long)input.dim[i]);
     put_text(w, "input", text);
     put_text(w, "loss", loss_name(model->graph));
-    put_float(w, "input_scale", (double)sl_float_or(model->options.input_scale, 1 / 255.0f));
+    if (model->options.input_scale != 0)
+        put_float(w, "input_scale", (double)sl_float_or(model->options.input_scale, 0));
     put_integer(w, "seed", (long long)model->ctx->options.seed);
     put_integer(w, "batch", model->options.batch);
     put_text(w, "optimizer", sl_optimizer_name(o->row));
@@ -114,9 +115,7 @@ static void describe(writer *w)
     put_integer(w, "schedule_patience", o->schedule.patience);
     put_integer(w, "goal", model->goal);
     put_integer(w, "epoch_steps", model->epoch_steps);
-    if (isfinite(model->best_loss)) put_float(w, "best_loss_high", (double)(float)model->best_loss);
-    if (isfinite(model->best_loss))
-        put_float(w, "best_loss_low", model->best_loss - (double)(float)model->best_loss);
+    if (isfinite(model->best_loss)) put_text(w, "best_loss", sl_double_text(model->best_loss).text);
     put_integer(w, "epochs_since_best", model->epochs_since_best);
 }
 
@@ -232,10 +231,8 @@ static bool read_state(sl_model *model, const sl_safetensors *file, const char *
     model->goal = (int)get_integer(file, "goal", 0);
     model->epoch_steps = get_integer(file, "epoch_steps", 0);
     model->epochs_since_best = (int)get_integer(file, "epochs_since_best", 0);
-    model->best_loss = INFINITY;
-    if (sl_safetensors_metadata(file, "best_loss_high"))
-        model->best_loss =
-            (double)get_float(file, "best_loss_high", 0) + (double)get_float(file, "best_loss_low", 0);
+    const char *best = sl_safetensors_metadata(file, "best_loss");
+    model->best_loss = best ? sl_text_to_double(best, NULL) : INFINITY;
     const sl_file_tensor *history = sl_safetensors_find(file, "history");
     if (!history) return true;
     if (history->dtype != SL_FILE_F32 || history->shape.n != 2 || history->shape.dim[1] != 3) {
@@ -338,10 +335,10 @@ sl_model *sl_load(sl_context *ctx, const char *path)
         sl_node *loss = sl_ok(ctx) ? build(graph, file, path) : NULL;
         const long long batch = get_integer(file, "batch", 32);
         if (loss)
-            model = sl_compile(loss, .batch = batch > 0 && batch < 1 << 20 ? (int)batch : 32,
-                               .optimizer = read_optimizer(ctx, file),
-                               .clip_norm = get_float(file, "clip_norm", 0),
-                               .clip_value = get_float(file, "clip_value", 0));
+            model = sl_compile(
+                loss, .batch = batch > 0 && batch < 1 << 20 ? (int)batch : 32,
+                .optimizer = read_optimizer(ctx, file), .input_scale = get_float(file, "input_scale", 0),
+                .clip_norm = get_float(file, "clip_norm", 0), .clip_value = get_float(file, "clip_value", 0));
         if (model) fill(model, file, path, get_integer(file, "seed", 0) == (long long)ctx->options.seed);
     }
     if (model && !sl_ok(ctx)) {
