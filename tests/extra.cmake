@@ -32,7 +32,7 @@ endif()
 find_program(BASH_PROGRAM bash)
 if(TARGET slope_command AND BASH_PROGRAM)
   add_test(NAME test_cli COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.sh $<TARGET_FILE:slope_command>)
-  set_tests_properties(test_cli PROPERTIES TIMEOUT 300 PROCESSORS 2)
+  set_tests_properties(test_cli PROPERTIES TIMEOUT $<IF:$<BOOL:${SLOPE_SANITIZE}>,1500,300> PROCESSORS 2)
 endif()
 
 if(SLOPE_SIMT)

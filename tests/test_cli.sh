@@ -12,6 +12,8 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
 export XDG_CACHE_HOME=$folder/cache
 failures=0
+many=4000 # images of a run that is long enough to be stopped
+if [ -n "${SLOPE_TEST_QUICK-}" ]; then many=1000; fi
 small="--data digits --limit-train 600 --limit-test 200 --batch 50"
 
 fail() {
@@ -252,7 +254,7 @@ accept train $run --seed 2 --out other.safetensors; cmp -s one.safetensors other
 SLOPE_ISA=frob refuse 1 "SLOPE_ISA=frob" train $run
 
 # --- kill and resume ---
-long="--data digits --limit-train 4000 --limit-test 100 --batch 20 --epochs 3 --model lenet
+long="--data digits --limit-train $many --limit-test 100 --batch 20 --epochs 3 --model lenet
       --schedule plateau(patience=1,factor=0.5) --clip-norm 1 --threads 1 --quiet"
 accept train $long --out whole.safetensors --log whole.jsonl
 stops=0
@@ -293,7 +295,7 @@ wait $process
 if [ $? = 1 ]; then
     has err "slope-interrupted.safetensors"
     cp slope-interrupted.safetensors stopped.safetensors
-    part="--data digits --limit-train 4000 --limit-test 100 --quiet --resume slope-interrupted.safetensors"
+    part="--data digits --limit-train $many --limit-test 100 --quiet --resume slope-interrupted.safetensors"
     accept train $part --out resumed.safetensors
     same whole.safetensors resumed.safetensors "options from the file"
     refuse 1 "--batch does not fit" train $part --batch 30
