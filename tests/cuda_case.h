@@ -1,6 +1,6 @@
-/* One kernel call for tests, run on the CPU and on a CUDA device, real or simulated: the same bytes are expected in
- * every output, and in every input that the operation changes. On the simulated device under three orders of threads
- * and blocks. */
+/* One kernel call for tests, run on the CPU and on a CUDA device, real or simulated: the same bytes are
+ * expected in every output, and in every input that the operation changes. On the simulated device under
+ * three orders of threads and blocks. */
 #ifndef TESTS_CUDA_CASE_H
 #define TESTS_CUDA_CASE_H
 
@@ -76,8 +76,10 @@ static inline sl_tensor integers(sl_dtype dtype, uint32_t seed, int low, int hig
     sl_tensor t = space(dtype, n, dims);
     for (int64_t i = 0; i < sl_shape_count(t.shape); i++) {
         const int value = low + (int)(sl_random_word(seed, 9, 0, (uint64_t)i) % (uint32_t)(high - low));
-        if (dtype == SL_INT) ((int32_t *)t.data)[i] = value;
-        else ((uint8_t *)t.data)[i] = (uint8_t)value;
+        if (dtype == SL_INT)
+            ((int32_t *)t.data)[i] = value;
+        else
+            ((uint8_t *)t.data)[i] = (uint8_t)value;
     }
     return t;
 }
@@ -123,7 +125,8 @@ typedef struct case_outcome {
     void *in[CASE_IN], *out[CASE_OUT];
 } case_outcome;
 
-/* Runs the call by itself, and then from the same state twice in a list, of which a CUDA device makes a graph. */
+/* Runs the call by itself, and then from the same state twice in a list, of which a CUDA device makes a
+ * graph. */
 static inline case_outcome case_run_on(sl_context *ctx, const cuda_case *c)
 {
     const sl_backend *backend = ctx->backend;
@@ -135,11 +138,21 @@ static inline case_outcome case_run_on(sl_context *ctx, const cuda_case *c)
     }
     for (int i = 0; i < c->n_out; i++) {
         out[i] = c->out[i];
-        out[i].data = c->absent[i] ? NULL : i == 0 && c->in_place ? in[0].data : device_copy(ctx, NULL, bytes_of(&c->out[i]));
+        out[i].data = c->absent[i]            ? NULL
+                      : i == 0 && c->in_place ? in[0].data
+                                              : device_copy(ctx, NULL, bytes_of(&c->out[i]));
     }
     int32_t *valid = device_copy(ctx, &c->valid, sizeof *valid);
-    sl_call call = {.op = c->op, .in = in, .out = out, .n_in = c->n_in, .n_out = c->n_out, .attr = c->attr,
-                    .valid = c->batch ? valid : NULL, .batch = c->batch ? c->batch : 1, .device = ctx->device, .name = "case"};
+    sl_call call = {.op = c->op,
+                    .in = in,
+                    .out = out,
+                    .n_in = c->n_in,
+                    .n_out = c->n_out,
+                    .attr = c->attr,
+                    .valid = c->batch ? valid : NULL,
+                    .batch = c->batch ? c->batch : 1,
+                    .device = ctx->device,
+                    .name = "case"};
     call.kernel = kernel_of(ctx, &call);
     const size_t workspace = call.kernel->workspace ? call.kernel->workspace(&call) : 0;
     if (workspace) call.workspace = device_copy(ctx, NULL, workspace);
@@ -147,7 +160,8 @@ static inline case_outcome case_run_on(sl_context *ctx, const cuda_case *c)
     for (int n = 1; n <= 2; n++) {
         void *handle = NULL;
         for (int i = 0; i < c->n_in && n > 1; i++)
-            if (bytes_of(&c->in[i])) backend->upload(ctx->device, in[i].data, c->in[i].data, bytes_of(&c->in[i]));
+            if (bytes_of(&c->in[i]))
+                backend->upload(ctx->device, in[i].data, c->in[i].data, bytes_of(&c->in[i]));
         backend->run(ctx->device, ctx, calls, n, &handle);
         if (sl_error(ctx)) fail_msg("operation %d: %s", (int)c->op, sl_error(ctx));
         if (handle) backend->release(ctx->device, handle);
@@ -172,19 +186,20 @@ static inline case_outcome case_run_on(sl_context *ctx, const cuda_case *c)
     return result;
 }
 
-static inline void case_compare(const cuda_case *c, const sl_tensor *t, const void *want, const void *got, const char *what, int number,
-                                const char *order)
+static inline void case_compare(const cuda_case *c, const sl_tensor *t, const void *want, const void *got,
+                                const char *what, int number, const char *order)
 {
     const int64_t n = want ? sl_shape_count(t->shape) : 0;
     const float *a = want, *b = got;
     if (t->dtype != SL_FLOAT) {
-        if (n && memcmp(want, got, bytes_of(t)) != 0) fail_msg("operation %d, %s %d, %s: integers differ", (int)c->op, what, number, order);
+        if (n && memcmp(want, got, bytes_of(t)) != 0)
+            fail_msg("operation %d, %s %d, %s: integers differ", (int)c->op, what, number, order);
         return;
     }
     for (int64_t i = 0; i < n; i++)
         if (a[i] != a[i] ? b[i] == b[i] : memcmp(a + i, b + i, sizeof *a) != 0)
-            fail_msg("operation %d, %s %d, %s: element %lld of %s is %.9g, on the CPU %.9g", (int)c->op, what, number, order,
-                     (long long)i, sl_shape_print(t->shape).text, (double)b[i], (double)a[i]);
+            fail_msg("operation %d, %s %d, %s: element %lld of %s is %.9g, on the CPU %.9g", (int)c->op, what,
+                     number, order, (long long)i, sl_shape_print(t->shape).text, (double)b[i], (double)a[i]);
 }
 
 static inline void case_check(const cuda_case *c)
@@ -194,8 +209,32 @@ static inline void case_check(const cuda_case *c)
     for (int o = 0; o < (case_simulated ? 3 : 1); o++) {
         if (case_simulated) setenv("SLOPE_SIMT_ORDER", orders[o], 1);
         const case_outcome got = case_run_on(case_cuda, c);
-        for (int i = 0; i < c->n_in; i++) case_compare(c, &c->in[i], want.in[i], got.in[i], "input", i, orders[o]);
-        for (int i = 0; i < c->n_out; i++) case_compare(c, &c->out[i], want.out[i], got.out[i], "output", i, orders[o]);
+        for (int i = 0; i < c->n_in; i++)
+            case_compare(c, &c->in[i], want.in[i], got.in[i], "input", i, orders[o]);
+        for (int i = 0; i < c->n_out; i++)
+            case_compare(c, &c->out[i], want.out[i], got.out[i], "output", i, orders[o]);
     }
+}
+
+/* Opens both devices. 0, or what the program returns: 77, skipped, where there is no CUDA device; 1, an
+ * error, where SLOPE_REQUIRE_GPU says that there must be one. */
+static inline int case_open(void)
+{
+    case_cuda = sl_open(.device = SL_CUDA, .exact = true);
+    if (sl_error(case_cuda)) {
+        const char *required = getenv("SLOPE_REQUIRE_GPU");
+        fprintf(stderr, "no CUDA device to test: %s\n", sl_error(case_cuda));
+        return required && strcmp(required, "1") == 0 ? 1 : 77;
+    }
+    case_simulated = strstr(sl_device_description(case_cuda), "simulated") != NULL;
+    case_cpu = sl_open(.device = SL_CPU, .threads = 1);
+    return 0;
+}
+
+static inline int case_close(int failed)
+{
+    sl_close(case_cpu);
+    sl_close(case_cuda);
+    return failed;
 }
 #endif

@@ -1,5 +1,6 @@
-/* Matrix products and convolutions on the CUDA device, real or simulated: those of the exact device, and the tiles of
- * the default one, have the bits of the CPU's reference kernels; cuBLAS keeps within the bound of a sum's error. */
+/* Matrix products and convolutions on the CUDA device, real or simulated: those of the exact device, and the
+ * tiles of the default one, have the bits of the CPU's reference kernels; cuBLAS keeps within the bound of a
+ * sum's error. */
 #include "check.h"
 
 #include "backend.h"
@@ -44,7 +45,8 @@ static int64_t up_to(int64_t most)
     return 1 + random_word() % (uint32_t)most;
 }
 
-/* Some zeros, subnormal numbers and sums, huge ones, infinities, and NaN with the bits that tiles use as a mark. */
+/* Some zeros, subnormal numbers and sums, huge ones, infinities, and NaN with the bits that tiles use as a
+ * mark. */
 static float random_float(bool special)
 {
     const float x = (float)(int32_t)random_word() * 0x1p-31f;
@@ -187,8 +189,8 @@ static void check_same(const char *what, const char *kernel, const float *got, c
     for (int64_t i = 0; i < n; i++) {
         const bool same = want[i] != want[i] ? got[i] != got[i] : memcmp(&got[i], &want[i], sizeof *got) == 0;
         if (!same)
-            fail_msg("%s, %s: element %lld of %lld is %.9g, not %.9g", what, kernel, (long long)i, (long long)n, (double)got[i],
-                     (double)want[i]);
+            fail_msg("%s, %s: element %lld of %lld is %.9g, not %.9g", what, kernel, (long long)i,
+                     (long long)n, (double)got[i], (double)want[i]);
     }
 }
 
@@ -210,7 +212,8 @@ static void check(sl_call call, const char *what)
                 if (k->op != call.op || is_library(k) || (k->supports && !k->supports(&call))) continue;
                 results got = run(devices[d], k, call, what);
                 for (int i = 0; i < call.n_out; i++)
-                    if (want.out[i]) check_same(what, k->name, got.out[i], want.out[i], sl_shape_count(call.out[i].shape));
+                    if (want.out[i])
+                        check_same(what, k->name, got.out[i], want.out[i], sl_shape_count(call.out[i].shape));
                 release(&got);
                 ran++;
             }
@@ -226,13 +229,16 @@ static char asked[1]; /* what an output that is wanted points to before it has m
 static void check_matmul(int64_t m, int64_t n, int64_t k, int flags, int32_t valid, bool special)
 {
     const sl_matmul_attr attr = {flags & 1, flags & 2};
-    const sl_shape a = {2, {flags & 1 ? k : m, flags & 1 ? m : k}}, b = {2, {flags & 2 ? n : k, flags & 2 ? k : n}};
+    const sl_shape a = {2, {flags & 1 ? k : m, flags & 1 ? m : k}},
+                   b = {2, {flags & 2 ? n : k, flags & 2 ? k : n}};
     const sl_tensor in[2] = {make(a, special), make(b, special)};
     const sl_tensor out = {.shape = {2, {m, n}}, .dtype = SL_FLOAT, .data = asked};
-    sl_call call = {.op = SL_OP_MATMUL, .in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &attr, .name = "product"};
+    sl_call call = {
+        .op = SL_OP_MATMUL, .in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &attr, .name = "product"};
     if (valid >= 0) call.valid = &valid, call.batch = flags & 1 ? k : m;
     char what[96];
-    snprintf(what, sizeof what, "matmul %lldx%lldx%lld form %d valid %d", (long long)m, (long long)n, (long long)k, flags, valid);
+    snprintf(what, sizeof what, "matmul %lldx%lldx%lld form %d valid %d", (long long)m, (long long)n,
+             (long long)k, flags, valid);
     check(call, what);
     free(in[0].data);
     free(in[1].data);
@@ -242,10 +248,11 @@ static void matmuls(void **state)
 {
     (void)state;
     static const int64_t shapes[][3] = {
-        {1, 1, 1},     {1, 10, 784},  {7, 3, 5},      {6, 16, 512},  {13, 33, 513},   {37, 75, 1024}, {5, 9, 1025},
-        {3, 2, 5000},  {17, 8, 64},   {25, 24, 31},   {12, 32, 100}, {64, 10, 256},   {2, 130, 1537}, {1, 1, 513},
-        {133, 17, 40}, {31, 1, 20},   {140, 100, 36}, {11, 65, 3},   {1, 300, 2},     {300, 1, 7},    {15, 64, 9},
-        {520, 68, 20}, {600, 30, 12}, {40, 40, 4100}, {9, 5, 16400}, {129, 260, 530}, {65, 20, 2600}, {3, 4, 20000},
+        {1, 1, 1},      {1, 10, 784},    {7, 3, 5},      {6, 16, 512},  {13, 33, 513},  {37, 75, 1024},
+        {5, 9, 1025},   {3, 2, 5000},    {17, 8, 64},    {25, 24, 31},  {12, 32, 100},  {64, 10, 256},
+        {2, 130, 1537}, {1, 1, 513},     {133, 17, 40},  {31, 1, 20},   {140, 100, 36}, {11, 65, 3},
+        {1, 300, 2},    {300, 1, 7},     {15, 64, 9},    {520, 68, 20}, {600, 30, 12},  {40, 40, 4100},
+        {9, 5, 16400},  {129, 260, 530}, {65, 20, 2600}, {3, 4, 20000},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int flags = 0; flags < 4; flags++) {
@@ -259,7 +266,8 @@ static void matmul_valid(void **state)
 {
     (void)state;
     static const int32_t valid[] = {0, 1, 9, 511, 512, 513, 600};
-    for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) check_matmul(9, 21, 600, i % 2 ? 1 : 3, valid[i], i % 2);
+    for (size_t i = 0; i < sizeof valid / sizeof *valid; i++)
+        check_matmul(9, 21, 600, i % 2 ? 1 : 3, valid[i], i % 2);
     for (int32_t v = 0; v <= 6000; v += 1111) check_matmul(9, 10, 6000, 1, v, true); /* parts are cut away */
     check_matmul(10, 17, 33, 0, 3, true);
     check_matmul(10, 17, 33, 2, 0, true);
@@ -274,12 +282,14 @@ static void check_bound(const sl_call *call, const float *got, int64_t m, int64_
         for (int64_t j = 0; j < n; j += 13) {
             double sum = 0, size = 0;
             for (int64_t l = 0; l < k; l++) {
-                const double x = attr->transpose_a ? a[l * m + i] : a[i * k + l], y = attr->transpose_b ? b[j * k + l] : b[l * n + j];
+                const double x = attr->transpose_a ? a[l * m + i] : a[i * k + l],
+                             y = attr->transpose_b ? b[j * k + l] : b[l * n + j];
                 sum += x * y;
                 size += fabs(x * y);
             }
             if (!(fabs(got[i * n + j] - sum) <= bound * sqrt((double)k) * size))
-                fail_msg("element (%lld, %lld) is %.9g, not %.9g", (long long)i, (long long)j, (double)got[i * n + j], sum);
+                fail_msg("element (%lld, %lld) is %.9g, not %.9g", (long long)i, (long long)j,
+                         (double)got[i * n + j], sum);
         }
 }
 
@@ -303,8 +313,14 @@ static void library(void **state)
             const sl_tensor in[2] = {make((sl_shape){2, {flags & 1 ? k : m, flags & 1 ? m : k}}, false),
                                      make((sl_shape){2, {flags & 2 ? n : k, flags & 2 ? k : n}}, false)};
             const sl_tensor out = {.shape = {2, {m, n}}, .dtype = SL_FLOAT, .data = asked};
-            sl_call call = {.op = SL_OP_MATMUL,         .in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &attr,
-                            .device = devices[d]->device, .name = "large"};
+            sl_call call = {.op = SL_OP_MATMUL,
+                            .in = in,
+                            .out = &out,
+                            .n_in = 2,
+                            .n_out = 1,
+                            .attr = &attr,
+                            .device = devices[d]->device,
+                            .name = "large"};
             const int32_t valid = (int32_t)(flags & 1 ? k : m);
             if (flags & 1) {
                 call.valid = &valid, call.batch = k;
@@ -332,9 +348,16 @@ static void library_fused(void **state)
     for (int wide = 0; wide < 2; wide++) {
         const sl_tensor in[3] = {make((sl_shape){2, {m, k}}, false), make((sl_shape){2, {k, n}}, false),
                                  make((sl_shape){1, {wide ? n : 1}}, false)};
-        const sl_tensor out[2] = {{.shape = {2, {m, n}}, .data = asked}, {.shape = {2, {m, n}}, .data = wide ? asked : NULL}};
-        const sl_call call = {.op = SL_OP_MATMUL_BIAS_ACTIVATION,        .in = in, .out = out, .n_in = 3, .n_out = 2, .attr = &attr,
-                              .device = devices[DEFAULT]->device, .name = "large"};
+        const sl_tensor out[2] = {{.shape = {2, {m, n}}, .data = asked},
+                                  {.shape = {2, {m, n}}, .data = wide ? asked : NULL}};
+        const sl_call call = {.op = SL_OP_MATMUL_BIAS_ACTIVATION,
+                              .in = in,
+                              .out = out,
+                              .n_in = 3,
+                              .n_out = 2,
+                              .attr = &attr,
+                              .device = devices[DEFAULT]->device,
+                              .name = "large"};
         const sl_kernel *kernel = chosen(devices[DEFAULT], &call);
         assert_string_equal(kernel->name, "cublas");
         results got = run(devices[DEFAULT], kernel, call, "large"), want = expect(call);
@@ -393,12 +416,20 @@ static void check_conv(const conv_case *s, sl_op op, int32_t valid, bool special
     const bool input = op == SL_OP_CONV2D_VJP_INPUT, weight = op == SL_OP_CONV2D_VJP_WEIGHT;
     const sl_tensor in[2] = {make(input ? y : x, special), make(weight ? y : w, special)};
     const sl_tensor out = {.shape = input ? x : weight ? w : y, .dtype = SL_FLOAT, .data = asked};
-    const sl_call call = {.op = op,         .in = in,        .out = &out,     .n_in = 2,     .n_out = 1,
-                          .attr = &s->attr, .valid = &valid, .batch = s->n, .name = "conv"};
+    const sl_call call = {.op = op,
+                          .in = in,
+                          .out = &out,
+                          .n_in = 2,
+                          .n_out = 1,
+                          .attr = &s->attr,
+                          .valid = &valid,
+                          .batch = s->n,
+                          .name = "conv"};
     char what[160];
-    snprintf(what, sizeof what, "op %d n %d %dx%dx%d f %d k %dx%d s %d,%d p %d,%d d %d,%d valid %d", (int)op, (int)s->n, (int)s->h,
-             (int)s->w, (int)s->c, (int)s->f, s->attr.kernel[0], s->attr.kernel[1], s->attr.stride[0], s->attr.stride[1],
-             s->attr.pad[0], s->attr.pad[1], s->attr.dilation[0], s->attr.dilation[1], valid);
+    snprintf(what, sizeof what, "op %d n %d %dx%dx%d f %d k %dx%d s %d,%d p %d,%d d %d,%d valid %d", (int)op,
+             (int)s->n, (int)s->h, (int)s->w, (int)s->c, (int)s->f, s->attr.kernel[0], s->attr.kernel[1],
+             s->attr.stride[0], s->attr.stride[1], s->attr.pad[0], s->attr.pad[1], s->attr.dilation[0],
+             s->attr.dilation[1], valid);
     check(call, what);
     free(in[0].data);
     free(in[1].data);
@@ -407,13 +438,15 @@ static void check_conv(const conv_case *s, sl_op op, int32_t valid, bool special
 static void conv_forward(void **state)
 {
     (void)state;
-    for (int i = 0; i < CONVS; i++) check_conv(&convs[i], SL_OP_CONV2D, i % 2 ? 0 : (int32_t)convs[i].n, i % 2);
+    for (int i = 0; i < CONVS; i++)
+        check_conv(&convs[i], SL_OP_CONV2D, i % 2 ? 0 : (int32_t)convs[i].n, i % 2);
 }
 
 static void conv_vjp_input(void **state)
 {
     (void)state;
-    for (int i = 0; i < CONVS; i++) check_conv(&convs[i], SL_OP_CONV2D_VJP_INPUT, i % 2 ? 0 : (int32_t)convs[i].n, i % 2 == 0);
+    for (int i = 0; i < CONVS; i++)
+        check_conv(&convs[i], SL_OP_CONV2D_VJP_INPUT, i % 2 ? 0 : (int32_t)convs[i].n, i % 2 == 0);
 }
 
 static void conv_vjp_weight(void **state)
@@ -422,13 +455,15 @@ static void conv_vjp_weight(void **state)
     for (int i = 0; i < CONVS; i++)
         for (int32_t valid = 0; valid <= convs[i].n; valid += convs[i].n > 3 ? 3 : 1)
             check_conv(&convs[i], SL_OP_CONV2D_VJP_WEIGHT, valid, valid % 2);
-    static const conv_case many[] = { /* chunks enough for parts, with levels inside them */
+    static const conv_case many[] = {
+        /* chunks enough for parts, with levels inside them */
         CONV(23, 28, 28, 1, 3, 1, 1, 1, 1, 0, 0, 1, 1),
         CONV(11, 28, 28, 2, 9, 1, 2, 1, 1, 0, 1, 1, 1),
         CONV(9, 26, 25, 4, 5, 2, 1, 1, 1, 1, 0, 1, 1),
     };
     for (size_t i = 0; i < sizeof many / sizeof *many; i++)
-        for (int32_t valid = (int32_t)many[i].n; valid > 0; valid /= 3) check_conv(&many[i], SL_OP_CONV2D_VJP_WEIGHT, valid, valid % 2);
+        for (int32_t valid = (int32_t)many[i].n; valid > 0; valid /= 3)
+            check_conv(&many[i], SL_OP_CONV2D_VJP_WEIGHT, valid, valid % 2);
 }
 
 static void conv_random(void **state)
@@ -454,11 +489,15 @@ static void conv_random(void **state)
 static void padding_is_skipped(void **state)
 {
     (void)state;
-    const conv_case s = CONV(2, 1, 9, 3, 5, 3, 3, 1, 1, 1, 1, 1, 1); /* one row: the outer kernel rows see nothing */
-    const sl_tensor in[2] = {make((sl_shape){4, {2, 1, 9, 3}}, false), make((sl_shape){4, {3, 3, 3, 5}}, false)};
-    for (int i = 0; i < 3 * 3 * 5; i++) ((float *)in[1].data)[i] = INFINITY, ((float *)in[1].data)[2 * 3 * 3 * 5 + i] = -INFINITY;
+    const conv_case s =
+        CONV(2, 1, 9, 3, 5, 3, 3, 1, 1, 1, 1, 1, 1); /* one row: the outer kernel rows see nothing */
+    const sl_tensor in[2] = {make((sl_shape){4, {2, 1, 9, 3}}, false),
+                             make((sl_shape){4, {3, 3, 3, 5}}, false)};
+    for (int i = 0; i < 3 * 3 * 5; i++)
+        ((float *)in[1].data)[i] = INFINITY, ((float *)in[1].data)[2 * 3 * 3 * 5 + i] = -INFINITY;
     const sl_tensor out = {.shape = {4, {2, 1, 9, 5}}, .dtype = SL_FLOAT, .data = asked};
-    const sl_call call = {.op = SL_OP_CONV2D, .in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &s.attr, .name = "padding"};
+    const sl_call call = {
+        .op = SL_OP_CONV2D, .in = in, .out = &out, .n_in = 2, .n_out = 1, .attr = &s.attr, .name = "padding"};
     results want = expect(call);
     for (int i = 0; i < 2 * 9 * 5; i++) assert_true(isfinite(want.out[0][i]));
     release(&want);
@@ -469,8 +508,10 @@ static void padding_is_skipped(void **state)
 
 /* --- fused --- */
 
-/* `kind`: bit 0 bias for each column, bit 1 parameter for each column, bit 2 the value before the activation is kept. */
-static void check_fused(sl_op op, const void *attr, const sl_tensor *factors, sl_shape shape, bool learned, int kind)
+/* `kind`: bit 0 bias for each column, bit 1 parameter for each column, bit 2 the value before the activation
+ * is kept. */
+static void check_fused(sl_op op, const void *attr, const sl_tensor *factors, sl_shape shape, bool learned,
+                        int kind)
 {
     const int64_t columns = shape.dim[shape.n - 1];
     const sl_tensor bias = make((sl_shape){1, {kind & 1 ? columns : 1}}, false);
@@ -478,7 +519,8 @@ static void check_fused(sl_op op, const void *attr, const sl_tensor *factors, sl
     const sl_tensor in[4] = {factors[0], factors[1], bias, a};
     const sl_tensor out[2] = {{.shape = shape, .dtype = SL_FLOAT, .data = asked},
                               {.shape = shape, .dtype = SL_FLOAT, .data = kind & 4 ? asked : NULL}};
-    const sl_call call = {.op = op, .in = in, .out = out, .n_in = learned ? 4 : 3, .n_out = 2, .attr = attr, .name = "fused"};
+    const sl_call call = {
+        .op = op, .in = in, .out = out, .n_in = learned ? 4 : 3, .n_out = 2, .attr = attr, .name = "fused"};
     char what[64];
     snprintf(what, sizeof what, "fused op %d columns %d kind %d", (int)op, (int)columns, kind);
     check(call, what);
@@ -487,13 +529,13 @@ static void check_fused(sl_op op, const void *attr, const sl_tensor *factors, sl
 }
 
 /* Whether a row's parameter can be an input. */
-#define FIXED                                     0
-#define LEARNABLE                                 1
-#define LEARNED                                   1
-#define NO_PARAMETER                              0
-#define PARAMETER(name, value, how, lowest)       how
+#define FIXED                                         0
+#define LEARNABLE                                     1
+#define LEARNED                                       1
+#define NO_PARAMETER                                  0
+#define PARAMETER(name, value, how, lowest)           how
 #define TWO_PARAMETERS(name, value, how, lowest, ...) how
-#define ACTIVATION(id, name, parameters, ...)     parameters,
+#define ACTIVATION(id, name, parameters, ...)         parameters,
 static const bool learnable[] = {
 #include "slope/activations.def"
 };
@@ -502,24 +544,30 @@ static const bool learnable[] = {
 static void fused(void **state)
 {
     (void)state;
-    static const int64_t shapes[][3] = {{5, 10, 40}, {130, 33, 7}, {1, 1, 600}, {40, 96, 20}, {3, 300, 3}, {10, 12, 3000}};
+    static const int64_t shapes[][3] = {{5, 10, 40},  {130, 33, 7}, {1, 1, 600},
+                                        {40, 96, 20}, {3, 300, 3},  {10, 12, 3000}};
     for (int row = 0; row < SL_ROW_COUNT; row++)
         for (int kind = row % 3; kind < 8; kind += 3) {
             const int64_t *s = shapes[(row + kind) % 6];
             const bool swap = (row + kind) % 2;
-            const sl_matmul_fused_attr attr = {.matmul = {.transpose_b = swap}, .activation = {.id = row, .a = 0.75f, .b = 1.5f}};
+            const sl_matmul_fused_attr attr = {.matmul = {.transpose_b = swap},
+                                               .activation = {.id = row, .a = 0.75f, .b = 1.5f}};
             const sl_tensor in[2] = {make((sl_shape){2, {s[0], s[2]}}, false),
                                      make((sl_shape){2, {swap ? s[1] : s[2], swap ? s[2] : s[1]}}, false)};
-            check_fused(SL_OP_MATMUL_BIAS_ACTIVATION, &attr, in, (sl_shape){2, {s[0], s[1]}}, kind & 2 && learnable[row], kind);
+            check_fused(SL_OP_MATMUL_BIAS_ACTIVATION, &attr, in, (sl_shape){2, {s[0], s[1]}},
+                        kind & 2 && learnable[row], kind);
             free(in[0].data);
             free(in[1].data);
         }
     for (int i = 1; i < CONVS; i++) {
         const conv_case *s = &convs[i];
         const sl_conv_fused_attr attr = {s->attr, {.id = i % SL_ROW_COUNT, .a = 0.5f, .b = 1}};
-        const sl_tensor in[2] = {make((sl_shape){4, {s->n, s->h, s->w, s->c}}, false),
-                                 make((sl_shape){4, {s->attr.kernel[0], s->attr.kernel[1], s->c, s->f}}, false)};
-        check_fused(SL_OP_CONV2D_BIAS_ACTIVATION, &attr, in, (sl_shape){4, {s->n, conv_size(s, 0), conv_size(s, 1), s->f}}, learnable[attr.activation.id], i % 8);
+        const sl_tensor in[2] = {
+            make((sl_shape){4, {s->n, s->h, s->w, s->c}}, false),
+            make((sl_shape){4, {s->attr.kernel[0], s->attr.kernel[1], s->c, s->f}}, false)};
+        check_fused(SL_OP_CONV2D_BIAS_ACTIVATION, &attr, in,
+                    (sl_shape){4, {s->n, conv_size(s, 0), conv_size(s, 1), s->f}},
+                    learnable[attr.activation.id], i % 8);
         free(in[0].data);
         free(in[1].data);
     }
@@ -528,10 +576,11 @@ static void fused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(matmuls),        cmocka_unit_test(matmul_valid),    cmocka_unit_test(conv_forward),
-        cmocka_unit_test(conv_vjp_input), cmocka_unit_test(conv_vjp_weight), cmocka_unit_test(conv_random),
-        cmocka_unit_test(fused),          cmocka_unit_test(library),         cmocka_unit_test(library_fused),
-        cmocka_unit_test(padding_is_skipped),
+        cmocka_unit_test(matmuls),         cmocka_unit_test(matmul_valid),
+        cmocka_unit_test(conv_forward),    cmocka_unit_test(conv_vjp_input),
+        cmocka_unit_test(conv_vjp_weight), cmocka_unit_test(conv_random),
+        cmocka_unit_test(fused),           cmocka_unit_test(library),
+        cmocka_unit_test(library_fused),   cmocka_unit_test(padding_is_skipped),
     };
     sl_context *ctx = sl_open(.device = SL_CUDA);
     const char *error = sl_error(ctx);

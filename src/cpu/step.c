@@ -92,7 +92,8 @@ static void record(const sl_call *call)
     for (int i = 2; i < call->n_in; i++) {
         const int64_t n = sl_shape_count(call->in[i].shape);
         for (int64_t k = 0; k < n; k++)
-            *row++ = call->in[i].dtype == SL_INT ? (real)((const int32_t *)call->in[i].data)[k] : sl_in(call, i)[k];
+            *row++ = call->in[i].dtype == SL_INT ? (real)((const int32_t *)call->in[i].data)[k]
+                                                 : sl_in(call, i)[k];
     }
 }
 

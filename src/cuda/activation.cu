@@ -6,7 +6,9 @@
 #include "core/activation_rows.h"
 #include "cuda/reduce.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 /* A row as a type. BIAS and BIAS_VJP are rows that do nothing. */
 struct row_none {
@@ -111,7 +113,8 @@ template <class Row, int V> struct slope_raw {
     sl_vec<V> dy, at;
 };
 
-template <class Row, int V> static __device__ __forceinline__ slope_raw<Row, V> load_slope(const job &j, int64_t i, int64_t end)
+template <class Row, int V>
+static __device__ __forceinline__ slope_raw<Row, V> load_slope(const job &j, int64_t i, int64_t end)
 {
     slope_raw<Row, V> r;
     r.dy = sl_vec_load<V>(j.dy, i, end);
@@ -164,12 +167,14 @@ template <class Row, bool BY_A> struct slope_terms {
         return load_slope<Row, V>(j, i, end);
     }
     template <int V>
-    __device__ __forceinline__ void make(const Column<V> &a, const Raw<V> &r, int64_t i, int64_t end, float (&term)[1][V]) const
+    __device__ __forceinline__ void make(const Column<V> &a, const Raw<V> &r, int64_t i, int64_t end,
+                                         float (&term)[1][V]) const
     {
         sl_vec<V> dx;
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            dx.v[k] = BY_A ? Row::term_a(r.dy.v[k], r.at.v[k], a.v[k], j.b) : Row::term(r.dy.v[k], r.at.v[k], a.v[k], j.b);
+            dx.v[k] = BY_A ? Row::term_a(r.dy.v[k], r.at.v[k], a.v[k], j.b)
+                           : Row::term(r.dy.v[k], r.at.v[k], a.v[k], j.b);
             term[0][k] = dx.v[k];
         }
         if (!BY_A && j.y) sl_vec_store<V>(j.y, i, end, dx);
@@ -196,7 +201,8 @@ template <class Row, bool BY_A> static void launch_sums(const sl_call *call, con
         const sl_vector x = {j.count, call->batch, call->valid, j.y != nullptr};
         sl_sum_vector(call, x, terms, finish, sums);
     } else {
-        const sl_columns c = {1, j.columns ? j.count / j.columns : 0, j.columns, call->batch, call->valid, j.y != nullptr};
+        const sl_columns c = {
+            1, j.columns ? j.count / j.columns : 0, j.columns, call->batch, call->valid, j.y != nullptr};
         sl_sum_columns(call, c, terms, finish, sums);
     }
 }
@@ -206,7 +212,8 @@ static size_t sums_workspace(const sl_call *call, int output)
     const int64_t count = sl_shape_count(call->in[0].shape), columns = sl_shape_last(call->in[0].shape);
     const bool flat = sl_shape_count(call->out[output].shape) == 1;
     if (count == 0) return 0;
-    return sizeof(float) * (flat ? sl_flat_workspace(count) : sl_column_workspace(1, 1, count / columns, columns));
+    return sizeof(float) *
+           (flat ? sl_flat_workspace(count) : sl_column_workspace(1, 1, count / columns, columns));
 }
 
 /* --- from an operation to the kernels of its row --- */
@@ -334,8 +341,10 @@ static void run_activation_vjp_bias(const sl_call *call)
 {
     job j = slope_job(call);
     j.y = sl_out(call, 0);
-    if (sl_out(call, 1)) rows[row_of(call)].backward_sums(call, j, 1);
-    else rows[row_of(call)].backward(call, j);
+    if (sl_out(call, 1))
+        rows[row_of(call)].backward_sums(call, j, 1);
+    else
+        rows[row_of(call)].backward(call, j);
 }
 
 static bool supports_parameter(const sl_call *call)
@@ -370,7 +379,8 @@ static size_t second_output_workspace(const sl_call *call)
 SL_CUDA_KERNELS(activation) = {
     {SL_OP_ACTIVATION, "fours", nullptr, nullptr, run_activation},
     {SL_OP_ACTIVATION_VJP, "fours", nullptr, nullptr, run_activation_vjp},
-    {SL_OP_ACTIVATION_VJP_PARAMETER, "leaves", supports_parameter, first_output_workspace, run_activation_vjp_parameter},
+    {SL_OP_ACTIVATION_VJP_PARAMETER, "leaves", supports_parameter, first_output_workspace,
+     run_activation_vjp_parameter},
     {SL_OP_BIAS, "fours", nullptr, nullptr, run_bias},
     {SL_OP_BIAS_VJP, "leaves", nullptr, first_output_workspace, run_bias_vjp},
     {SL_OP_BIAS_ACTIVATION, "fours", nullptr, nullptr, run_bias_activation},

@@ -5,12 +5,13 @@
 #include "cuda/cuda.cuh"
 #include "cuda/matmul.cuh"
 
-/* Multiplications from which the library's tuned products are worth their launches (it takes two for most shapes, the
- * tiles of matmul.cu one, with bias and activation): about 10 microseconds of the tiles' time. Tensor cores pay
- * earlier. */
+/* Multiplications from which the library's tuned products are worth their launches (it takes two for most
+ * shapes, the tiles of matmul.cu one, with bias and activation): about 10 microseconds of the tiles' time.
+ * Tensor cores pay earlier. */
 enum { SL_BLAS_FP32 = 1 << 28, SL_BLAS_TF32 = 1 << 25 };
 
-/* Products where k is the batch are left to matmul.cu: k is cut on the device, and the rows beyond may hold anything. */
+/* Products where k is the batch are left to matmul.cu: k is cut on the device, and the rows beyond may hold
+ * anything. */
 static inline bool sl_blas_pays(const sl_call *call)
 {
     const matmul_shape s = matmul_shape_of(call);

@@ -1,7 +1,8 @@
-/* Convolutions and their derivatives, the bits of core/sum.h, as products whose left factor is gathered on the way
- * (implicit matrix products; m, n and k below). Few input channels, as in a first layer, go without tiles. */
+/* Convolutions and their derivatives, the bits of core/sum.h, as products whose left factor is gathered on
+ * the way (implicit matrix products; m, n and k below). Few input channels, as in a first layer, go without
+ * tiles. */
 #include "cuda/divide.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/tile_plan.cuh"
 
 /* A convolution x[n, h, w, c], weights [kh, kw, c, f], y[n, oh, ow, f]. */
 struct conv_shape {
@@ -46,9 +47,11 @@ static __device__ __forceinline__ four taken_four(const float *p)
 }
 
 /* Where tap (ky, kx) of result pixel `to` reads channel 0 of x; NULL in the padding. */
-static __device__ __forceinline__ const float *source(const conv_shape &s, const float *x, pixel to, int ky, int kx)
+static __device__ __forceinline__ const float *source(const conv_shape &s, const float *x, pixel to, int ky,
+                                                      int kx)
 {
-    const int iy = to.y * s.stride[0] - s.pad[0] + ky * s.dilation[0], ix = to.x * s.stride[1] - s.pad[1] + kx * s.dilation[1];
+    const int iy = to.y * s.stride[0] - s.pad[0] + ky * s.dilation[0],
+              ix = to.x * s.stride[1] - s.pad[1] + kx * s.dilation[1];
     if (iy < 0 || iy >= s.h || ix < 0 || ix >= s.w) return nullptr;
     return x + ((to.image * s.h + iy) * s.w + ix) * s.c;
 }
@@ -118,7 +121,8 @@ struct input_terms : conv_terms {
     {
         uint32_t filter, rx;
         const uint32_t tap = divide((uint32_t)element, s.by_f, &filter), ry = divide(tap, s.by_kw, &rx);
-        const int64_t oy = reader(0, from.y, s.kh - 1 - (int)ry, s.oh), ox = reader(1, from.x, s.kw - 1 - (int)rx, s.ow);
+        const int64_t oy = reader(0, from.y, s.kh - 1 - (int)ry, s.oh),
+                      ox = reader(1, from.x, s.kw - 1 - (int)rx, s.ow);
         return oy < 0 || ox < 0 ? nullptr : left + ((from.image * s.oh + oy) * s.ow + ox) * s.f + filter;
     }
     __device__ __forceinline__ four a(int64_t row, int64_t element) const
@@ -188,10 +192,10 @@ struct weight_terms : conv_terms {
 
 enum { DIRECT_BLOCK = 256, DIRECT_CHANNELS = 3, DIRECT_WEIGHTS = 8192 };
 
-/* A thread makes four filters of a pixel at a time; the weights lie in shared memory, rows of them filled up with
- * zeros to whole fours. k is one chunk at most. */
-static __global__ void __launch_bounds__(DIRECT_BLOCK) conv_direct(conv_shape s, const float *x, const float *weights, tile_after after,
-                                                                   divisor by_fours)
+/* A thread makes four filters of a pixel at a time; the weights lie in shared memory, rows of them filled up
+ * with zeros to whole fours. k is one chunk at most. */
+static __global__ void __launch_bounds__(DIRECT_BLOCK)
+    conv_direct(conv_shape s, const float *x, const float *weights, tile_after after, divisor by_fours)
 {
     SL_SHARED(float, packed);
     const int k = (int)(s.kh * s.kw * s.c), fours = (int)by_fours.by;
@@ -283,8 +287,8 @@ static bool direct_supports(const sl_call *call)
 {
     const conv_terms t = terms_of(call);
     const int64_t fours = (t.n + 3) / 4;
-    return supports(call) && t.s.c <= DIRECT_CHANNELS && t.k <= SL_CHUNK && t.k * fours * 4 <= DIRECT_WEIGHTS &&
-           t.m * fours < INT32_MAX;
+    return supports(call) && t.s.c <= DIRECT_CHANNELS && t.k <= SL_CHUNK &&
+           t.k * fours * 4 <= DIRECT_WEIGHTS && t.m * fours < INT32_MAX;
 }
 
 static size_t workspace(const sl_call *call)
@@ -293,7 +297,8 @@ static size_t workspace(const sl_call *call)
     return tile_workspace(tile_plan_of(call, t.m, t.n, t.k), t.m, t.n);
 }
 
-template <class TERMS, bool SKIP, bool FUSED> static void product(const sl_call *call, bool cut, const sl_activation_attr *activation)
+template <class TERMS, bool SKIP, bool FUSED>
+static void product(const sl_call *call, bool cut, const sl_activation_attr *activation)
 {
     const conv_terms t = terms_of(call);
     const tile_plan p = tile_plan_of(call, t.m, t.n, t.k);
@@ -321,8 +326,9 @@ static void conv2d_direct(const sl_call *call)
     const conv_terms t = terms_of(call);
     const int64_t fours = (t.n + 3) / 4;
     if (t.m == 0 || t.n == 0) return;
-    SL_LAUNCH(conv_direct, sl_cuda_grid(call, t.m * fours, DIRECT_BLOCK, 8), DIRECT_BLOCK, (size_t)(t.k * fours * 4) * sizeof(float),
-              call, t.s, t.left, t.right, tile_after_of(call, activation_of(call), t.n), divisor_of(fours));
+    SL_LAUNCH(conv_direct, sl_cuda_grid(call, t.m * fours, DIRECT_BLOCK, 8), DIRECT_BLOCK,
+              (size_t)(t.k * fours * 4) * sizeof(float), call, t.s, t.left, t.right,
+              tile_after_of(call, activation_of(call), t.n), divisor_of(fours));
 }
 
 /* Without padding too, pixels at the edge are read by a part of the kernel. */

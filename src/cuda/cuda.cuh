@@ -26,10 +26,14 @@ extern "C" {
 #include "core/math.h"
 #include "core/sum.h"
 
+// clang-format off
 #define SL_CUDA_FAMILIES(FAMILY)                                                                             \
     FAMILY(matmul)                                                                                           \
-    FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm)             \
-        FAMILY(softmax) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
+    FAMILY(conv)                                                                                             \
+    FAMILY(activation)                                                                                       \
+    FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm) FAMILY(softmax) FAMILY(random)              \
+        FAMILY(statistics) FAMILY(step) FAMILY(update)
+// clang-format on
 /* Not exact: these stand before the others and support a call only on a device that is not exact. */
 #define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
 

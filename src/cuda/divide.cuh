@@ -1,5 +1,5 @@
-/* Division of numbers below 2^31 by a number that is the same for a whole launch: a multiplication and a shift, with
- * the factor rounded up (Granlund and Montgomery 1994). */
+/* Division of numbers below 2^31 by a number that is the same for a whole launch: a multiplication and a
+ * shift, with the factor rounded up (Granlund and Montgomery 1994). */
 #ifndef SL_CUDA_DIVIDE_CUH
 #define SL_CUDA_DIVIDE_CUH
 

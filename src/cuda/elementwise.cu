@@ -1,8 +1,10 @@
-/* Operations on every element, with broadcasting; fills and copies. Bytes per element: one input 8, two inputs 12 (8
- * where one of them repeats), a fill 4. */
+/* Operations on every element, with broadcasting; fills and copies. Bytes per element: one input 8, two
+ * inputs 12 (8 where one of them repeats), a fill 4. */
 #include "cuda/elementwise.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 /* --- one input --- */
 
@@ -55,7 +57,8 @@ UNARY(clip, (u < scale) ? scale : (u > shift) ? shift : u)
 
 /* --- two inputs --- */
 
-/* How two inputs lie under the output: up to four dimensions, the fast one last, stride 0 where an input repeats. */
+/* How two inputs lie under the output: up to four dimensions, the fast one last, stride 0 where an input
+ * repeats. */
 struct walk {
     int n;
     int64_t dim[SL_MAX_DIMS], a[SL_MAX_DIMS], b[SL_MAX_DIMS];
@@ -134,7 +137,8 @@ template <class Op> struct together {
     }
 };
 
-/* Any walk. V elements at a time, which lie in one stretch of the fast dimension; Index holds every element's. */
+/* Any walk. V elements at a time, which lie in one stretch of the fast dimension; Index holds every
+ * element's. */
 template <class Op, int V, class Index>
 static __global__ void __launch_bounds__(SL_BLOCK)
     walk_kernel(const __grid_constant__ walk w, const float *a, const float *b, float *y, int64_t count)
@@ -162,7 +166,8 @@ static __global__ void __launch_bounds__(SL_BLOCK)
     }
 }
 
-template <class Op, int V> static void launch_walk(const sl_call *call, const walk &w, const float *a, const float *b, int64_t count)
+template <class Op, int V>
+static void launch_walk(const sl_call *call, const walk &w, const float *a, const float *b, int64_t count)
 {
     const unsigned blocks = sl_cuda_grid(call, count, V * SL_BLOCK, SL_WAVES);
     if (count <= UINT32_MAX)
@@ -219,7 +224,8 @@ static void broadcast(const sl_call *call)
 
 /* --- fills and copies --- */
 
-template <class T> static __global__ void __launch_bounds__(SL_BLOCK) fill_kernel(T *y, T value, int64_t count)
+template <class T>
+static __global__ void __launch_bounds__(SL_BLOCK) fill_kernel(T *y, T value, int64_t count)
 {
     for (int64_t i = sl_cuda_thread(); i < count; i += sl_cuda_threads()) y[i] = value;
 }
@@ -231,10 +237,11 @@ static void fill(const sl_call *call)
     if (count == 0) return;
     const unsigned blocks = sl_cuda_grid(call, count, SL_BLOCK, SL_WAVES);
     if (call->out[0].dtype == SL_INT)
-        SL_LAUNCH((fill_kernel<int32_t>), blocks, SL_BLOCK, 0, call, static_cast<int32_t *>(call->out[0].data),
-                  (int32_t)attr->value, count);
+        SL_LAUNCH((fill_kernel<int32_t>), blocks, SL_BLOCK, 0, call,
+                  static_cast<int32_t *>(call->out[0].data), (int32_t)attr->value, count);
     else
-        SL_LAUNCH((fill_kernel<float>), blocks, SL_BLOCK, 0, call, sl_out(call, 0), (float)attr->value, count);
+        SL_LAUNCH((fill_kernel<float>), blocks, SL_BLOCK, 0, call, sl_out(call, 0), (float)attr->value,
+                  count);
 }
 
 /* Up to 64 pieces at once. `start` counts fours of elements over all pieces. */

@@ -1,6 +1,6 @@
 /* Matrix products, the bits of core/sum.h. */
 #include "cuda/matmul.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/tile_plan.cuh"
 
 /* A matrix in memory: `lines` of `length` elements. */
 struct matrix {
@@ -62,9 +62,11 @@ static void matmul(const sl_call *call)
     const matmul_shape s = matmul_shape_of(call);
     const tile_plan p = plan(call);
     const bool fused = call->op == SL_OP_MATMUL_BIAS_ACTIVATION;
-    const sl_activation_attr *activation = fused ? &static_cast<const sl_matmul_fused_attr *>(call->attr)->activation : nullptr;
+    const sl_activation_attr *activation =
+        fused ? &static_cast<const sl_matmul_fused_attr *>(call->attr)->activation : nullptr;
     const tile_job job = tile_job_of(call, p, s.m, s.n, s.k, !fused && s.transpose_a, activation);
-    const matmul_terms terms = {matrix_of(&call->in[0]), matrix_of(&call->in[1]), !s.transpose_a, s.transpose_b};
+    const matmul_terms terms = {matrix_of(&call->in[0]), matrix_of(&call->in[1]), !s.transpose_a,
+                                s.transpose_b};
     tile_run<matmul_terms, false, true>(call, p, job, terms);
 }
 

@@ -12,8 +12,9 @@ struct matmul_shape {
 
 static inline matmul_shape matmul_shape_of(const sl_call *call)
 {
-    const sl_matmul_attr *attr = call->op == SL_OP_MATMUL ? static_cast<const sl_matmul_attr *>(call->attr)
-                                                          : &static_cast<const sl_matmul_fused_attr *>(call->attr)->matmul;
+    const sl_matmul_attr *attr = call->op == SL_OP_MATMUL
+                                     ? static_cast<const sl_matmul_attr *>(call->attr)
+                                     : &static_cast<const sl_matmul_fused_attr *>(call->attr)->matmul;
     const int64_t a_last = sl_shape_last(call->in[0].shape), a_rows = sl_shape_rows(call->in[0].shape);
     const int64_t b_last = sl_shape_last(call->in[1].shape), b_rows = sl_shape_rows(call->in[1].shape);
     matmul_shape s = {};

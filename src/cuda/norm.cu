@@ -1,9 +1,12 @@
-/* Batch normalisation over all dimensions but the last; the formulas stand in cpu/norm.c. Launches: sums of the mean, of
- * the variance, then every element (with more than SL_LEAF rows each sum takes two); backward one sum of both gradients,
- * then every element. Bytes per element: forward 4 + 4 + 8, backward 8 + 12, with fixed statistics 8 and 8 + 8. */
+/* Batch normalisation over all dimensions but the last; the formulas stand in cpu/norm.c. Launches: sums of
+ * the mean, of the variance, then every element (with more than SL_LEAF rows each sum takes two); backward
+ * one sum of both gradients, then every element. Bytes per element: forward 4 + 4 + 8, backward 8 + 12, with
+ * fixed statistics 8 and 8 + 8. */
 #include "cuda/reduce.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 /* What a call knows; statistics lie in the workspace [4][c] or where a tensor is. */
 struct norm_job {
@@ -66,7 +69,8 @@ struct value_terms : sl_plain_terms {
         return sl_vec_load<V>(x, i, end);
     }
     template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t, float (&term)[1][V]) const
+    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
+                                         float (&term)[1][V]) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) term[0][k] = r.v[k];
@@ -91,7 +95,8 @@ struct variance_terms {
         return sl_vec_load<V>(x, i, end);
     }
     template <int V>
-    __device__ __forceinline__ void make(const sl_vec<V> &m, const sl_vec<V> &r, int64_t, int64_t, float (&term)[1][V]) const
+    __device__ __forceinline__ void make(const sl_vec<V> &m, const sl_vec<V> &r, int64_t, int64_t,
+                                         float (&term)[1][V]) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -119,7 +124,8 @@ struct gradient_terms {
     }
     template <int V> __device__ __forceinline__ statistics<V> at(int64_t column) const
     {
-        statistics<V> s = {sl_vec_load<V>(j.mean, column, column + V), sl_vec_load<V>(j.variance, column, column + V)};
+        statistics<V> s = {sl_vec_load<V>(j.mean, column, column + V),
+                           sl_vec_load<V>(j.variance, column, column + V)};
 #pragma unroll
         for (int k = 0; k < V; k++) s.invstd.v[k] = invert(s.invstd.v[k], j.epsilon);
         return s;
@@ -129,7 +135,8 @@ struct gradient_terms {
         return {sl_vec_load<V>(j.dy, i, end), sl_vec_load<V>(j.x, i, end)};
     }
     template <int V>
-    __device__ __forceinline__ void make(const statistics<V> &s, const two_inputs<V> &r, int64_t, int64_t, float (&term)[2][V]) const
+    __device__ __forceinline__ void make(const statistics<V> &s, const two_inputs<V> &r, int64_t, int64_t,
+                                         float (&term)[2][V]) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -206,7 +213,8 @@ struct normalise {
     __device__ __forceinline__ void run(const Column &c, Raw x, int64_t i, int64_t end) const
     {
 #pragma unroll
-        for (int k = 0; k < 4; k++) x.v[k] = (x.v[k] - c.mean.v[k]) * c.invstd.v[k] * c.gamma.v[k] + c.beta.v[k];
+        for (int k = 0; k < 4; k++)
+            x.v[k] = (x.v[k] - c.mean.v[k]) * c.invstd.v[k] * c.gamma.v[k] + c.beta.v[k];
         sl_vec_store<4>(j.out, i, end, x);
     }
 };
@@ -301,8 +309,10 @@ static void run_gradient(const sl_call *call, bool whole)
     if (!j.out) return;
     const gradient_x<true> all = {j};
     const gradient_x<false> fixed = {j};
-    if (whole) sl_each(call, all, j.rows * j.c, j.c);
-    else sl_each(call, fixed, j.rows * j.c, j.c);
+    if (whole)
+        sl_each(call, all, j.rows * j.c, j.c);
+    else
+        sl_each(call, fixed, j.rows * j.c, j.c);
 }
 
 static void batch_norm_vjp(const sl_call *call)
@@ -339,10 +349,15 @@ static __global__ void __launch_bounds__(SL_BLOCK) track_kernel(const __grid_con
 
 static void batch_norm_track(const sl_call *call)
 {
-    const track_job j = {sl_in(call, 0), sl_in(call, 1), static_cast<float *>(call->in[2].data),
+    const track_job j = {sl_in(call, 0),
+                         sl_in(call, 1),
+                         static_cast<float *>(call->in[2].data),
                          static_cast<float *>(call->in[3].data),
-                         static_cast<const sl_batch_norm_attr *>(call->attr)->momentum, sl_shape_count(call->in[0].shape),
-                         sl_shape_rows(call->in[4].shape), call->batch, call->valid};
+                         static_cast<const sl_batch_norm_attr *>(call->attr)->momentum,
+                         sl_shape_count(call->in[0].shape),
+                         sl_shape_rows(call->in[4].shape),
+                         call->batch,
+                         call->valid};
     if (j.c) SL_LAUNCH(track_kernel, sl_cuda_grid(call, j.c, SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j);
 }
 

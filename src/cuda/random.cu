@@ -1,10 +1,12 @@
-/* Random tensors and dropout masks, from core/philox.h: the words of a cuRAND Philox state with curand_init(seed,
- * stream | step << 32, element). A thread makes the four elements of one block of words. Bytes per element: 4, dropout
- * 8. */
+/* Random tensors and dropout masks, from core/philox.h: the words of a cuRAND Philox state with
+ * curand_init(seed, stream | step << 32, element). A thread makes the four elements of one block of words.
+ * Bytes per element: 4, dropout 8. */
 #include "core/philox.h"
 #include "cuda/elementwise.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 struct random_job {
     float low, span, deviation;
@@ -14,7 +16,8 @@ struct random_job {
     float *y;
 };
 
-static __global__ void __launch_bounds__(SL_BLOCK) random_kernel(const __grid_constant__ random_job j, int64_t count)
+static __global__ void __launch_bounds__(SL_BLOCK)
+    random_kernel(const __grid_constant__ random_job j, int64_t count)
 {
     for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
         const sl_words words = sl_random_words4(j.seed, j.stream, 0, (uint64_t)i / 4);
@@ -36,20 +39,26 @@ static void random_fill(const sl_call *call)
 {
     const sl_random_attr *attr = static_cast<const sl_random_attr *>(call->attr);
     const int64_t count = sl_shape_count(call->out[0].shape);
-    const random_job j = {(float)attr->low, (float)(attr->high - attr->low), (float)attr->high, attr->kind == SL_RANDOM_NORMAL,
-                          attr->seed, attr->stream, sl_out(call, 0)};
-    if (count) SL_LAUNCH(random_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j, count);
+    const random_job j = {(float)attr->low,  (float)(attr->high - attr->low),
+                          (float)attr->high, attr->kind == SL_RANDOM_NORMAL,
+                          attr->seed,        attr->stream,
+                          sl_out(call, 0)};
+    if (count)
+        SL_LAUNCH(random_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j,
+                  count);
 }
 
-/* How many words give a value that is not above `rate`: just the words below this number, for the value grows with the
- * word. */
+/* How many words give a value that is not above `rate`: just the words below this number, for the value grows
+ * with the word. */
 static uint64_t words_dropped(float rate)
 {
     uint64_t low = 0, high = (uint64_t)1 << 32;
     while (low < high) {
         const uint64_t middle = (low + high) / 2;
-        if (sl_uniform((uint32_t)middle) > rate) high = middle;
-        else low = middle + 1;
+        if (sl_uniform((uint32_t)middle) > rate)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return low;
 }
@@ -62,7 +71,8 @@ struct dropout_job {
     uint32_t stream;
 };
 
-static __global__ void __launch_bounds__(SL_BLOCK) dropout_kernel(const __grid_constant__ dropout_job j, int64_t count)
+static __global__ void __launch_bounds__(SL_BLOCK)
+    dropout_kernel(const __grid_constant__ dropout_job j, int64_t count)
 {
     const uint32_t step = (uint32_t)*j.step;
     for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
@@ -78,9 +88,16 @@ static void dropout(const sl_call *call)
 {
     const sl_dropout_attr *attr = static_cast<const sl_dropout_attr *>(call->attr);
     const int64_t count = sl_shape_count(call->out[0].shape);
-    const dropout_job j = {sl_in(call, 0), sl_out(call, 0), 1 / (1 - attr->rate), static_cast<const int32_t *>(call->in[1].data),
-                           words_dropped(attr->rate), attr->seed, attr->stream};
-    if (count) SL_LAUNCH(dropout_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j, count);
+    const dropout_job j = {sl_in(call, 0),
+                           sl_out(call, 0),
+                           1 / (1 - attr->rate),
+                           static_cast<const int32_t *>(call->in[1].data),
+                           words_dropped(attr->rate),
+                           attr->seed,
+                           attr->stream};
+    if (count)
+        SL_LAUNCH(dropout_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j,
+                  count);
 }
 
 } // namespace

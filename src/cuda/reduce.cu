@@ -1,8 +1,10 @@
-/* Sums over whole tensors and over dimensions, by the reduction rule of core/sum.h. Bytes per element: 4, each element
- * being read once; MEAN_VJP writes 4. */
+/* Sums over whole tensors and over dimensions, by the reduction rule of core/sum.h. Bytes per element: 4,
+ * each element being read once; MEAN_VJP writes 4. */
 #include "cuda/reduce.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 /* --- sums of a whole tensor --- */
 
@@ -13,7 +15,8 @@ template <bool SQUARES> struct element_terms : sl_plain_terms {
         return sl_vec_load<V>(x, i, end);
     }
     template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t, float (&term)[1][V]) const
+    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
+                                         float (&term)[1][V]) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) term[0][k] = SQUARES ? r.v[k] * r.v[k] : r.v[k];
@@ -112,7 +115,8 @@ static void mean_vjp(const sl_call *call)
 
 /* A warp for each row. A NaN is never greater, so one in front stays the best. */
 static __global__ void __launch_bounds__(1024)
-    count_kernel(const float *score, const int32_t *label, float *y, const int32_t *valid, int64_t batch, int64_t all, int64_t k)
+    count_kernel(const float *score, const int32_t *label, float *y, const int32_t *valid, int64_t batch,
+                 int64_t all, int64_t k)
 {
     SL_SHARED(int, counts);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, warps = (int)blockDim.x / 32;
@@ -147,15 +151,17 @@ static void count_correct(const sl_call *call)
     const int64_t k = sl_shape_last(call->in[0].shape), rows = k > 0 ? sl_shape_rows(call->in[0].shape) : 0;
     const unsigned warps = rows < 32 ? (unsigned)(rows + !rows) : 32;
     SL_LAUNCH(count_kernel, 1, warps * 32, warps * sizeof(int), call, sl_in(call, 0),
-              static_cast<const int32_t *>(call->in[1].data), sl_out(call, 0), call->valid, call->batch, rows, k);
+              static_cast<const int32_t *>(call->in[1].data), sl_out(call, 0), call->valid, call->batch, rows,
+              k);
 }
 
 /* --- SUM_TO --- */
 
-/* Neighbouring dimensions that are both kept or both summed are taken together; what is left are at most four in turn.
- * Padded to (kept, summed, kept, summed), with 1 where one is missing, or to (summed, kept, summed, kept). In the first
- * case the terms of a result are runs, in the second rows of results lie side by side. A batch dimension that is summed
- * is the slowest of all, so that the terms of the rows that count come first. */
+/* Neighbouring dimensions that are both kept or both summed are taken together; what is left are at most four
+ * in turn. Padded to (kept, summed, kept, summed), with 1 where one is missing, or to (summed, kept, summed,
+ * kept). In the first case the terms of a result are runs, in the second rows of results lie side by side. A
+ * batch dimension that is summed is the slowest of all, so that the terms of the rows that count come first.
+ */
 struct plan {
     int64_t keep[2], sum[2]; /* extents, slow and fast */
     bool rows;               /* the last dimension is kept */
@@ -174,8 +180,10 @@ static plan plan_of(const sl_call *call)
         if (in.dim[d] == 1) continue;
         const bool keep = o >= 0 && out.dim[o] == in.dim[d];
         if (d == 0) p.batch_summed = !keep;
-        if (!started) p.rows = keep;
-        else if (keep != kept && keep == p.rows) level--;
+        if (!started)
+            p.rows = keep;
+        else if (keep != kept && keep == p.rows)
+            level--;
         *(keep ? &p.keep[level] : &p.sum[level]) *= in.dim[d];
         kept = keep;
         started = true;
@@ -227,11 +235,14 @@ static __global__ void __launch_bounds__(SL_BLOCK) runs_kernel(const __grid_cons
 
 static void sum_runs(const sl_call *call, const plan &p, const int32_t *valid)
 {
-    runs j = {p, sl_in(call, 0), sl_out(call, 0), nullptr, p.keep[0] * p.keep[1], sl_leaves(p.terms), call->batch, valid};
+    runs j = {
+        p,           sl_in(call, 0), sl_out(call, 0), nullptr, p.keep[0] * p.keep[1], sl_leaves(p.terms),
+        call->batch, valid};
     if (j.results == 0) return;
     if (j.leaves != 1) j.sums = static_cast<float *>(call->workspace);
     if (j.leaves > 0)
-        SL_LAUNCH(runs_kernel, sl_cuda_grid(call, j.results * j.leaves, SL_BLOCK / 32, SL_WAVES), SL_BLOCK, 0, call, j);
+        SL_LAUNCH(runs_kernel, sl_cuda_grid(call, j.results * j.leaves, SL_BLOCK / 32, SL_WAVES), SL_BLOCK, 0,
+                  call, j);
     if (j.leaves == 1) return;
     const sl_leaf_sums s = {j.sums, 1, j.results, 0, 1, j.leaves, 0, p.terms, call->batch, valid};
     const store_result finish = {j.y};

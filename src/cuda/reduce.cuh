@@ -1,7 +1,7 @@
-/* The reduction of core/sum.h, in two stages: leaf blocks of SL_LEAF terms, each in SL_LANES strided lanes that are
- * then halved; and the binary counter over the leaf blocks, in a second small launch where there are several. The
- * counter adds neighbours, then neighbouring pairs, and so on, and what has no right neighbour moves up as it is: that
- * is a tree which threads can share. No atomics; the shape alone fixes the order.
+/* The reduction of core/sum.h, in two stages: leaf blocks of SL_LEAF terms, each in SL_LANES strided lanes
+ * that are then halved; and the binary counter over the leaf blocks, in a second small launch where there are
+ * several. The counter adds neighbours, then neighbouring pairs, and so on, and what has no right neighbour
+ * moves up as it is: that is a tree which threads can share. No atomics; the shape alone fixes the order.
  *
  * A kernel gives its terms as a struct:
  *   SETS                                              sums that are made at once
@@ -27,12 +27,14 @@ static constexpr int SL_BATCH_OF_LOADS = 4; /* rows whose elements are loaded be
 static constexpr int SL_PANEL = 32;         /* columns that a block combines at most */
 static constexpr int SL_RADIX = 8;          /* sums that a thread combines at once */
 static constexpr int SL_LEAF_THREADS = 8;   /* of a leaf block that lies side by side: each has four lanes */
-static constexpr int SL_FLAT_LEAVES = 64;   /* leaf blocks of a vector for which one block of threads does both stages */
+static constexpr int SL_FLAT_LEAVES =
+    64; /* leaf blocks of a vector for which one block of threads does both stages */
 
 /* The terms of most kernels: one set, rows as they lie, nothing that belongs to a column. */
 struct sl_plain_terms {
     enum { SETS = 1 };
-    template <int V> struct Column {};
+    template <int V> struct Column {
+    };
     template <int V> using Raw = sl_vec<V>;
     template <int V> __device__ __forceinline__ Column<V> at(int64_t) const
     {
@@ -56,7 +58,8 @@ static __device__ __forceinline__ float sl_fold_lanes(float v)
     return v;
 }
 
-/* The binary counter over `leaves` sums of each of `width` columns; the totals are then at leaf 0. By a whole block. */
+/* The binary counter over `leaves` sums of each of `width` columns; the totals are then at leaf 0. By a whole
+ * block. */
 static __device__ __forceinline__ void sl_combine_leaves(float *sums, int64_t leaves, int64_t leaf_stride,
                                                          int64_t column_stride, int64_t width)
 {
@@ -67,7 +70,8 @@ static __device__ __forceinline__ void sl_combine_leaves(float *sums, int64_t le
             const int64_t first = item / width * SL_RADIX * span;
             float *at = sums + item % width * column_stride + first * leaf_stride, v[SL_RADIX];
 #pragma unroll
-            for (int k = 0; k < SL_RADIX; k++) v[k] = first + k * span < leaves ? at[k * span * leaf_stride] : 0.0f;
+            for (int k = 0; k < SL_RADIX; k++)
+                v[k] = first + k * span < leaves ? at[k * span * leaf_stride] : 0.0f;
 #pragma unroll
             for (int half = 1; half < SL_RADIX; half *= 2)
 #pragma unroll
@@ -106,7 +110,8 @@ static __global__ void __launch_bounds__(SL_BLOCK) sl_combine_kernel(Finish fini
     finish(group * s.columns + column + threadIdx.x, total);
 }
 
-template <int SETS, class Finish> static void sl_combine(const sl_call *call, const Finish &finish, const sl_leaf_sums &s)
+template <int SETS, class Finish>
+static void sl_combine(const sl_call *call, const Finish &finish, const sl_leaf_sums &s)
 {
     const int64_t panels = (s.columns + SL_PANEL - 1) / SL_PANEL;
     SL_LAUNCH((sl_combine_kernel<SETS, Finish>), (unsigned)(s.groups * panels), SL_BLOCK, 0, call, finish, s);
@@ -132,7 +137,8 @@ static __device__ __forceinline__ int64_t sl_smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* One leaf block of one panel. Thread: one lane of V columns. sums NULL: there is one leaf block, and it finishes. */
+/* One leaf block of one panel. Thread: one lane of V columns. sums NULL: there is one leaf block, and it
+ * finishes. */
 template <int V, class Terms, class Finish>
 static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
     sl_column_kernel(Terms t, Finish finish, sl_panels p, float *sums)
@@ -178,7 +184,8 @@ static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
     for (int k = warp; k < p.width * V; k += p.width) {
         float total[SETS];
 #pragma unroll
-        for (int set = 0; set < SETS; set++) total[set] = sl_fold_lanes(lanes[(set * SL_LANES + l) * stride + k]);
+        for (int set = 0; set < SETS; set++)
+            total[set] = sl_fold_lanes(lanes[(set * SL_LANES + l) * stride + k]);
         const int64_t to = panel * p.width * V + k;
         if (l != 0 || to >= p.c.columns) continue;
         if (!sums) {
@@ -199,7 +206,8 @@ static inline size_t sl_column_workspace(int64_t sets, int64_t groups, int64_t r
 }
 
 template <int V, class Terms, class Finish>
-static void sl_column_leaves_by(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish, float *sums)
+static void sl_column_leaves_by(const sl_call *call, const sl_columns &c, const Terms &t,
+                                const Finish &finish, float *sums)
 {
     sl_panels p = {c, sl_leaves(c.rows), 0, sl_panel_width(V)};
     const int64_t vectors = (c.columns + V - 1) / V;
@@ -210,20 +218,24 @@ static void sl_column_leaves_by(const sl_call *call, const sl_columns &c, const 
     if (p.width > vectors) p.width = (int)vectors;
     p.panels = (vectors + p.width - 1) / p.width;
     const size_t shared = (size_t)Terms::SETS * SL_LANES * (size_t)(p.width * V | 1) * sizeof(float);
-    SL_LAUNCH((sl_column_kernel<V, Terms, Finish>), (unsigned)(p.panels * p.leaves * c.groups), (unsigned)(SL_LANES * p.width),
-              shared, call, t, finish, p, sums);
+    SL_LAUNCH((sl_column_kernel<V, Terms, Finish>), (unsigned)(p.panels * p.leaves * c.groups),
+              (unsigned)(SL_LANES * p.width), shared, call, t, finish, p, sums);
 }
 
 /* The first stage, leaving sums [set][group][leaf][column]; with one leaf block and sums NULL, all of it. */
 template <class Terms, class Finish>
-static void sl_column_leaves(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish, float *sums)
+static void sl_column_leaves(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish,
+                             float *sums)
 {
-    if (c.columns % 4 == 0) sl_column_leaves_by<4>(call, c, t, finish, sums);
-    else sl_column_leaves_by<1>(call, c, t, finish, sums);
+    if (c.columns % 4 == 0)
+        sl_column_leaves_by<4>(call, c, t, finish, sums);
+    else
+        sl_column_leaves_by<1>(call, c, t, finish, sums);
 }
 
 template <class Terms, class Finish>
-static void sl_sum_columns(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish, float *sums)
+static void sl_sum_columns(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish,
+                           float *sums)
 {
     const int64_t leaves = sl_leaves(c.rows);
     if (c.groups == 0 || c.columns == 0) return;
@@ -232,8 +244,9 @@ static void sl_sum_columns(const sl_call *call, const sl_columns &c, const Terms
         return;
     }
     if (leaves > 1) sl_column_leaves(call, c, t, finish, sums);
-    const sl_leaf_sums s = {sums, c.groups, c.columns, leaves * c.columns, c.columns, 1, c.groups * leaves * c.columns,
-                            c.rows, c.batch, c.valid};
+    const sl_leaf_sums s = {
+        sums,   c.groups, c.columns, leaves * c.columns, c.columns, 1, c.groups * leaves * c.columns,
+        c.rows, c.batch,  c.valid};
     sl_combine<Terms::SETS>(call, finish, s);
 }
 
@@ -245,8 +258,8 @@ struct sl_vector {
     bool visits_all;
 };
 
-/* SL_LEAF_THREADS threads for each leaf block; the terms' `at` gets the element. sums NULL: there is one block of
- * threads, and it finishes. */
+/* SL_LEAF_THREADS threads for each leaf block; the terms' `at` gets the element. sums NULL: there is one
+ * block of threads, and it finishes. */
 template <class Terms, class Finish>
 static __global__ void __launch_bounds__(SL_FLAT_LEAVES *SL_LEAF_THREADS)
     sl_flat_kernel(Terms t, Finish finish, sl_vector x, float *sums)
@@ -296,17 +309,18 @@ static inline size_t sl_flat_workspace(int64_t count) /* floats */
 }
 
 template <class Terms, class Finish>
-static void sl_sum_vector(const sl_call *call, const sl_vector &x, const Terms &t, const Finish &finish, float *sums)
+static void sl_sum_vector(const sl_call *call, const sl_vector &x, const Terms &t, const Finish &finish,
+                          float *sums)
 {
     const int64_t leaves = sl_leaves(x.count), per_block = SL_BLOCK / SL_LEAF_THREADS;
     if (leaves <= SL_FLAT_LEAVES) {
         const unsigned threads = (unsigned)((leaves * SL_LEAF_THREADS + 31) / 32 * 32);
-        SL_LAUNCH((sl_flat_kernel<Terms, Finish>), 1, threads > 0 ? threads : 32, SL_FLAT_LEAVES * sizeof(float), call, t,
-                  finish, x, static_cast<float *>(nullptr));
+        SL_LAUNCH((sl_flat_kernel<Terms, Finish>), 1, threads > 0 ? threads : 32,
+                  SL_FLAT_LEAVES * sizeof(float), call, t, finish, x, static_cast<float *>(nullptr));
         return;
     }
-    SL_LAUNCH((sl_flat_kernel<Terms, Finish>), (unsigned)((leaves + per_block - 1) / per_block), SL_BLOCK, 0, call, t, finish,
-              x, sums);
+    SL_LAUNCH((sl_flat_kernel<Terms, Finish>), (unsigned)((leaves + per_block - 1) / per_block), SL_BLOCK, 0,
+              call, t, finish, x, sums);
     const sl_leaf_sums s = {sums, 1, 1, 0, 1, 0, 0, x.count, x.batch, x.valid};
     sl_combine<1>(call, finish, s);
 }

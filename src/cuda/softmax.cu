@@ -1,11 +1,13 @@
-/* Softmax, its logarithm, and the cross-entropies. A group of 16 or 32 lanes works on each row; the sums over a row
- * follow core/sum.h, whose lanes the threads are (with 16, for rows that are not longer, the lanes left out would add
- * zeros). Exponentials are taken again rather than kept. Bytes per element: softmax, its logarithm 8, their gradients
- * 12, cross-entropy 4 or 8, its gradient 8, logistic 12, its gradient 16. Rows of up to 1024 or so are read from memory
- * once and then from cache. */
+/* Softmax, its logarithm, and the cross-entropies. A group of 16 or 32 lanes works on each row; the sums over
+ * a row follow core/sum.h, whose lanes the threads are (with 16, for rows that are not longer, the lanes left
+ * out would add zeros). Exponentials are taken again rather than kept. Bytes per element: softmax, its
+ * logarithm 8, their gradients 12, cross-entropy 4 or 8, its gradient 8, logistic 12, its gradient 16. Rows
+ * of up to 1024 or so are read from memory once and then from cache. */
 #include "cuda/elementwise.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 static constexpr int ROW_BLOCK = 128; /* threads */
 
@@ -40,7 +42,8 @@ template <int G> static __device__ __forceinline__ float row_max(const float *x,
 }
 
 /* The sum of one leaf block of terms first … end-1, in lane 0. */
-template <int G, class Term> static __device__ __forceinline__ float leaf_sum(int64_t first, int64_t end, const Term &term)
+template <int G, class Term>
+static __device__ __forceinline__ float leaf_sum(int64_t first, int64_t end, const Term &term)
 {
     float acc = 0;
     for (int64_t i = first + group_lane<G>(); i < end; i += G) acc += term(i);
@@ -95,7 +98,8 @@ struct element {
 
 /* --- what is done to a row --- */
 
-/* f.run<G>(row, r, exists): rows that do not exist are the last one again, of which nothing may be written. */
+/* f.run<G>(row, r, exists): rows that do not exist are the last one again, of which nothing may be written.
+ */
 template <int G, class F> static __global__ void __launch_bounds__(ROW_BLOCK) rows_kernel(F f, rows s)
 {
     constexpr int per_warp = 32 / G;
@@ -111,9 +115,11 @@ template <class F> static void run_rows(const sl_call *call, const F &f, const s
     const rows s = {sl_shape_rows(like->shape), sl_shape_last(like->shape), call->batch, call->valid};
     if (s.k == 0 || s.n == 0) return;
     if (s.k <= 16)
-        SL_LAUNCH((rows_kernel<16, F>), sl_cuda_grid(call, s.n, ROW_BLOCK / 16, 16), ROW_BLOCK, 0, call, f, s);
+        SL_LAUNCH((rows_kernel<16, F>), sl_cuda_grid(call, s.n, ROW_BLOCK / 16, 16), ROW_BLOCK, 0, call, f,
+                  s);
     else
-        SL_LAUNCH((rows_kernel<32, F>), sl_cuda_grid(call, s.n, ROW_BLOCK / 32, 16), ROW_BLOCK, 0, call, f, s);
+        SL_LAUNCH((rows_kernel<32, F>), sl_cuda_grid(call, s.n, ROW_BLOCK / 32, 16), ROW_BLOCK, 0, call, f,
+                  s);
 }
 
 /* y may be x: a lane writes what only it has read, after all lanes have summed. */
@@ -135,7 +141,8 @@ struct log_softmax_row {
     {
         const exponential e = {x + r * s.k, row_max<G>(x + r * s.k, s.k)};
         const float log_sum = r_log(row_sum<G>(s.k, e));
-        for (int64_t i = group_lane<G>(); i < s.k && exists; i += G) y[r * s.k + i] = (e.x[i] - e.max) - log_sum;
+        for (int64_t i = group_lane<G>(); i < s.k && exists; i += G)
+            y[r * s.k + i] = (e.x[i] - e.max) - log_sum;
     }
 };
 
@@ -147,7 +154,8 @@ struct softmax_slope_row {
     {
         const product terms = {dy + r * s.k, y + r * s.k};
         const float dot = row_sum<G>(s.k, terms);
-        for (int64_t i = group_lane<G>(); i < s.k && exists; i += G) dx[r * s.k + i] = terms.y[i] * (terms.x[i] - dot);
+        for (int64_t i = group_lane<G>(); i < s.k && exists; i += G)
+            dx[r * s.k + i] = terms.y[i] * (terms.x[i] - dot);
     }
 };
 
@@ -164,8 +172,8 @@ struct log_softmax_slope_row {
     }
 };
 
-/* loss = log Σ exp(z - max) - (z[label] - max), and the probabilities; each where wanted. A label that is no class makes
- * the loss NaN. */
+/* loss = log Σ exp(z - max) - (z[label] - max), and the probabilities; each where wanted. A label that is no
+ * class makes the loss NaN. */
 struct cross_entropy_row {
     const float *z;
     const int32_t *label;
@@ -209,8 +217,8 @@ static void log_softmax_vjp(const sl_call *call)
 
 static void cross_entropy(const sl_call *call)
 {
-    const cross_entropy_row f = {sl_in(call, 0), static_cast<const int32_t *>(call->in[1].data), sl_out(call, 0),
-                                 sl_out(call, 1)};
+    const cross_entropy_row f = {sl_in(call, 0), static_cast<const int32_t *>(call->in[1].data),
+                                 sl_out(call, 0), sl_out(call, 1)};
     run_rows(call, f, &call->in[0]);
 }
 
@@ -241,11 +249,11 @@ template <int V> static void launch_cross_entropy_vjp(const sl_call *call, const
     const int32_t *label = static_cast<const int32_t *>(call->in[2].data);
     const unsigned blocks = sl_cuda_grid(call, s.n * s.k, V * SL_BLOCK, SL_WAVES);
     if (s.n * s.k <= UINT32_MAX)
-        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint32_t>), blocks, SL_BLOCK, 0, call, sl_in(call, 0), sl_in(call, 1), label,
-                  sl_out(call, 0), s);
+        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint32_t>), blocks, SL_BLOCK, 0, call, sl_in(call, 0),
+                  sl_in(call, 1), label, sl_out(call, 0), s);
     else
-        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint64_t>), blocks, SL_BLOCK, 0, call, sl_in(call, 0), sl_in(call, 1), label,
-                  sl_out(call, 0), s);
+        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint64_t>), blocks, SL_BLOCK, 0, call, sl_in(call, 0),
+                  sl_in(call, 1), label, sl_out(call, 0), s);
 }
 
 static void cross_entropy_vjp(const sl_call *call)
@@ -253,8 +261,10 @@ static void cross_entropy_vjp(const sl_call *call)
     const sl_shape shape = call->in[1].shape;
     const rows s = {sl_shape_rows(shape), sl_shape_last(shape), call->batch, call->valid};
     if (s.k == 0 || s.n == 0) return;
-    if (s.k % 4 == 0) launch_cross_entropy_vjp<4>(call, s);
-    else launch_cross_entropy_vjp<1>(call, s);
+    if (s.k % 4 == 0)
+        launch_cross_entropy_vjp<4>(call, s);
+    else
+        launch_cross_entropy_vjp<1>(call, s);
 }
 
 /* Targets are reals, or labels 0 and 1. */
@@ -314,20 +324,27 @@ static void logistic(const sl_call *call)
 {
     const int64_t n = sl_shape_count(call->out[0].shape);
     const void *target = call->in[1].data;
-    const logistic_loss<int32_t> whole = {sl_in(call, 0), static_cast<const int32_t *>(target), sl_out(call, 0)};
+    const logistic_loss<int32_t> whole = {sl_in(call, 0), static_cast<const int32_t *>(target),
+                                          sl_out(call, 0)};
     const logistic_loss<float> reals = {sl_in(call, 0), static_cast<const float *>(target), sl_out(call, 0)};
-    if (call->in[1].dtype == SL_INT) sl_each(call, whole, n, 1);
-    else sl_each(call, reals, n, 1);
+    if (call->in[1].dtype == SL_INT)
+        sl_each(call, whole, n, 1);
+    else
+        sl_each(call, reals, n, 1);
 }
 
 static void logistic_vjp(const sl_call *call)
 {
     const int64_t n = sl_shape_count(call->out[0].shape);
     const void *target = call->in[2].data;
-    const logistic_slope<int32_t> whole = {sl_in(call, 0), sl_in(call, 1), static_cast<const int32_t *>(target), sl_out(call, 0)};
-    const logistic_slope<float> reals = {sl_in(call, 0), sl_in(call, 1), static_cast<const float *>(target), sl_out(call, 0)};
-    if (call->in[2].dtype == SL_INT) sl_each(call, whole, n, 1);
-    else sl_each(call, reals, n, 1);
+    const logistic_slope<int32_t> whole = {sl_in(call, 0), sl_in(call, 1),
+                                           static_cast<const int32_t *>(target), sl_out(call, 0)};
+    const logistic_slope<float> reals = {sl_in(call, 0), sl_in(call, 1), static_cast<const float *>(target),
+                                         sl_out(call, 0)};
+    if (call->in[2].dtype == SL_INT)
+        sl_each(call, whole, n, 1);
+    else
+        sl_each(call, reals, n, 1);
 }
 
 } // namespace

@@ -1,8 +1,10 @@
-/* What an activation is doing: mean and spread of its values, how many of them still pass a gradient. Four launches or
- * more, and only where diagnosis is asked for. Bytes per element: 12. */
+/* What an activation is doing: mean and spread of its values, how many of them still pass a gradient. Four
+ * launches or more, and only where diagnosis is asked for. Bytes per element: 12. */
 #include "cuda/reduce.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 struct statistics_job {
     const float *x;
@@ -23,7 +25,8 @@ template <bool CENTRED> struct moment_terms : sl_plain_terms {
         return sl_vec_load<V>(j.x, i, end);
     }
     template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t, float (&term)[1][V]) const
+    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
+                                         float (&term)[1][V]) const
     {
         const float mean = CENTRED ? j.out[0] : 0.0f;
 #pragma unroll
@@ -44,10 +47,12 @@ template <bool CENTRED> struct store_moment {
     }
 };
 
-/* Slopes of at least 0.01, and slopes that are not 0: counts, exact in the at most SL_LEAF terms of a leaf block. */
+/* Slopes of at least 0.01, and slopes that are not 0: counts, exact in the at most SL_LEAF terms of a leaf
+ * block. */
 struct passing_terms {
     enum { SETS = 2 };
-    template <int V> struct Column {};
+    template <int V> struct Column {
+    };
     template <int V> using Raw = sl_vec<V>;
     const float *slope;
     template <int V> __device__ __forceinline__ Column<V> at(int64_t) const
@@ -63,7 +68,8 @@ struct passing_terms {
         return sl_vec_load<V>(slope, i, end);
     }
     template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t, float (&term)[2][V]) const
+    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
+                                         float (&term)[2][V]) const
     {
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -82,7 +88,8 @@ struct no_finish {
 };
 
 /* One block. counts [2][leaves of all rows][units]; those of leaf blocks that do not count are 0. */
-static __global__ void __launch_bounds__(SL_BLOCK) count_kernel(const __grid_constant__ statistics_job j, const float *counts)
+static __global__ void __launch_bounds__(SL_BLOCK)
+    count_kernel(const __grid_constant__ statistics_job j, const float *counts)
 {
     SL_SHARED(int64_t, shared); /* active, dead of each thread */
     const int64_t leaves = sl_leaves(j.rows), rows = j.valid_rows();
@@ -140,4 +147,5 @@ static void activation_statistics(const sl_call *call)
 
 } // namespace
 
-SL_CUDA_KERNELS(statistics) = {{SL_OP_ACTIVATION_STATISTICS, "leaves", nullptr, statistics_workspace, activation_statistics}, {}};
+SL_CUDA_KERNELS(statistics) = {
+    {SL_OP_ACTIVATION_STATISTICS, "leaves", nullptr, statistics_workspace, activation_statistics}, {}};

@@ -1,11 +1,13 @@
-/* What surrounds a training step: the batch, the learning rate, the clipping factor, the record, the counter. All but
- * the batch are single values, and their launches cost what a launch costs. Bytes per element of a batch: 4 and its
- * share of the image, 1 or 4. */
+/* What surrounds a training step: the batch, the learning rate, the clipping factor, the record, the counter.
+ * All but the batch are single values, and their launches cost what a launch costs. Bytes per element of a
+ * batch: 4 and its share of the image, 1 or 4. */
 #include "core/philox.h"
 #include "core/schedule.h"
 #include "cuda/elementwise.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
 struct draw_job {
     sl_draw_attr a;
@@ -53,7 +55,8 @@ template <int V> static __device__ __forceinline__ sl_vec<V> load_image(const ui
 
 /* Block: a part of one row of the batch. Every block finds its sample by itself. */
 template <class Image, int V>
-static __global__ void __launch_bounds__(SL_BLOCK) draw_kernel(const __grid_constant__ draw_job j, int64_t parts)
+static __global__ void __launch_bounds__(SL_BLOCK)
+    draw_kernel(const __grid_constant__ draw_job j, int64_t parts)
 {
     SL_SHARED(int64_t, chosen);
     const int64_t row = blockIdx.x / parts, part = blockIdx.x % parts, step = *j.step;
@@ -88,17 +91,24 @@ static __global__ void __launch_bounds__(SL_BLOCK) draw_kernel(const __grid_cons
     if (part > 0 || !j.targets_out) return;
     for (int64_t i = threadIdx.x; i < j.target_size; i += blockDim.x) {
         const int64_t from = sample * j.target_size + i, to = row * j.target_size + i;
-        if (j.labels) static_cast<int32_t *>(j.targets_out)[to] = counts ? static_cast<const int32_t *>(j.targets)[from] : 0;
-        else static_cast<float *>(j.targets_out)[to] = counts ? static_cast<const float *>(j.targets)[from] : 0.0f;
+        if (j.labels)
+            static_cast<int32_t *>(j.targets_out)[to] =
+                counts ? static_cast<const int32_t *>(j.targets)[from] : 0;
+        else
+            static_cast<float *>(j.targets_out)[to] =
+                counts ? static_cast<const float *>(j.targets)[from] : 0.0f;
     }
 }
 
 template <class Image, int V> static void launch_draw(const sl_call *call, const draw_job &j)
 {
     const int64_t vectors = (j.size + V - 1) / V;
-    const unsigned threads = vectors < 1 ? 32 : vectors < SL_BLOCK ? (unsigned)((vectors + 31) / 32 * 32) : SL_BLOCK;
+    const unsigned threads = vectors < 1          ? 32
+                             : vectors < SL_BLOCK ? (unsigned)((vectors + 31) / 32 * 32)
+                                                  : SL_BLOCK;
     const int64_t parts = vectors < 4 * SL_BLOCK ? 1 : vectors / (4 * SL_BLOCK);
-    SL_LAUNCH((draw_kernel<Image, V>), (unsigned)(j.a.batch * parts), threads, sizeof(int64_t), call, j, parts);
+    SL_LAUNCH((draw_kernel<Image, V>), (unsigned)(j.a.batch * parts), threads, sizeof(int64_t), call, j,
+              parts);
 }
 
 static void draw_batch(const sl_call *call)
@@ -115,15 +125,20 @@ static void draw_batch(const sl_call *call)
     j.size = sl_shape_count(call->out[0].shape) / j.a.batch;
     j.target_size = j.labels ? 1 : sl_shape_count(call->out[1].shape) / j.a.batch;
     const bool bytes = call->in[0].dtype == SL_BYTE;
-    if (bytes && j.size % 16 == 0) launch_draw<uint8_t, 16>(call, j);
-    else if (bytes && j.size % 4 == 0) launch_draw<uint8_t, 4>(call, j);
-    else if (bytes) launch_draw<uint8_t, 1>(call, j);
-    else if (j.size % 4 == 0) launch_draw<float, 4>(call, j);
-    else launch_draw<float, 1>(call, j);
+    if (bytes && j.size % 16 == 0)
+        launch_draw<uint8_t, 16>(call, j);
+    else if (bytes && j.size % 4 == 0)
+        launch_draw<uint8_t, 4>(call, j);
+    else if (bytes)
+        launch_draw<uint8_t, 1>(call, j);
+    else if (j.size % 4 == 0)
+        launch_draw<float, 4>(call, j);
+    else
+        launch_draw<float, 1>(call, j);
 }
 
-static __global__ void schedule_kernel(const __grid_constant__ sl_schedule_attr attr, const int32_t *step, const float *plateau,
-                                       float *rate)
+static __global__ void schedule_kernel(const __grid_constant__ sl_schedule_attr attr, const int32_t *step,
+                                       const float *plateau, float *rate)
 {
     if (sl_cuda_thread() == 0) *rate = sl_scheduled_rate(&attr, *step, *plateau);
 }
@@ -131,8 +146,8 @@ static __global__ void schedule_kernel(const __grid_constant__ sl_schedule_attr 
 static void schedule(const sl_call *call)
 {
     const sl_schedule_attr attr = *static_cast<const sl_schedule_attr *>(call->attr);
-    SL_LAUNCH(schedule_kernel, 1, 32, 0, call, attr, static_cast<const int32_t *>(call->in[0].data), sl_in(call, 1),
-              sl_out(call, 0));
+    SL_LAUNCH(schedule_kernel, 1, 32, 0, call, attr, static_cast<const int32_t *>(call->in[0].data),
+              sl_in(call, 1), sl_out(call, 0));
 }
 
 /* A norm that is NaN leaves the gradient as it is. */
@@ -166,8 +181,9 @@ static __global__ void __launch_bounds__(SL_BLOCK) record_kernel(const __grid_co
     float *row = j.history + *j.step % j.capacity * j.width;
     for (int p = 0; p < j.n; p++)
         for (int64_t k = threadIdx.x; k < j.part[p].count; k += blockDim.x)
-            row[j.part[p].first + k] = j.part[p].whole ? (float)static_cast<const int32_t *>(j.part[p].from)[k]
-                                                       : static_cast<const float *>(j.part[p].from)[k];
+            row[j.part[p].first + k] = j.part[p].whole
+                                           ? (float)static_cast<const int32_t *>(j.part[p].from)[k]
+                                           : static_cast<const float *>(j.part[p].from)[k];
 }
 
 static void record(const sl_call *call)
@@ -201,14 +217,17 @@ static void advance(const sl_call *call)
 {
     const sl_update_attr *attr = static_cast<const sl_update_attr *>(call->attr);
     float *products = call->n_in < 2 || !attr ? nullptr : static_cast<float *>(call->in[1].data);
-    SL_LAUNCH(advance_kernel, 1, 32, 0, call, static_cast<int32_t *>(call->in[0].data), products, attr ? attr->beta1 : 1,
-              attr ? attr->beta2 : 1);
+    SL_LAUNCH(advance_kernel, 1, 32, 0, call, static_cast<int32_t *>(call->in[0].data), products,
+              attr ? attr->beta1 : 1, attr ? attr->beta2 : 1);
 }
 
 } // namespace
 
 SL_CUDA_KERNELS(step) = {
-    {SL_OP_DRAW_BATCH, "rows", nullptr, nullptr, draw_batch},  {SL_OP_SCHEDULE, "plain", nullptr, nullptr, schedule},
-    {SL_OP_CLIP_SCALE, "plain", nullptr, nullptr, clip_scale}, {SL_OP_RECORD, "plain", nullptr, nullptr, record},
-    {SL_OP_ADVANCE, "plain", nullptr, nullptr, advance},       {},
+    {SL_OP_DRAW_BATCH, "rows", nullptr, nullptr, draw_batch},
+    {SL_OP_SCHEDULE, "plain", nullptr, nullptr, schedule},
+    {SL_OP_CLIP_SCALE, "plain", nullptr, nullptr, clip_scale},
+    {SL_OP_RECORD, "plain", nullptr, nullptr, record},
+    {SL_OP_ADVANCE, "plain", nullptr, nullptr, advance},
+    {},
 };

@@ -1,15 +1,16 @@
-/* The one inner loop of all products on CUDA. A block holds a tile of the result in registers and walks k slab by
- * slab through shared memory, each thread adding the terms of its elements in order of k: chunks of SL_CHUNK, the
- * binary counter of core/sum.h over their sums. Neither the tile's size nor the split shows in the result.
+/* The one inner loop of all products on CUDA. A block holds a tile of the result in registers and walks k
+ * slab by slab through shared memory, each thread adding the terms of its elements in order of k: chunks of
+ * SL_CHUNK, the binary counter of core/sum.h over their sums. Neither the tile's size nor the split shows in
+ * the result.
  *
- * Where there are few tiles and many chunks, blocks share out the chunks too: each sums 2^shift of them, a subtree of
- * the counter's tree, into the workspace, and a second kernel combines the subtrees.
+ * Where there are few tiles and many chunks, blocks share out the chunks too: each sums 2^shift of them, a
+ * subtree of the counter's tree, into the workspace, and a second kernel combines the subtrees.
  *
  * The two factors come from a struct of terms with
  *   four a(m, k)   elements (m, k) and the next three, along k where a_along_k(), else along m
  *   four b(k, n)   elements (k, n) and the next three, along k where b_along_k(), else along n
- * which may be asked for anything beyond the edge, and answers zeros there. A term that is to be skipped, a tap in the
- * padding, is TILE_SKIPPED in a. */
+ * which may be asked for anything beyond the edge, and answers zeros there. A term that is to be skipped, a
+ * tap in the padding, is TILE_SKIPPED in a. */
 #ifndef SL_CUDA_TILE_CUH
 #define SL_CUDA_TILE_CUH
 
@@ -22,8 +23,8 @@ struct four {
     float v[4];
 };
 
-/* In shared memory these bits, a NaN, mean that the term does not take part. A NaN of just these bits in a tensor is
- * replaced by another when it is read. */
+/* In shared memory these bits, a NaN, mean that the term does not take part. A NaN of just these bits in a
+ * tensor is replaced by another when it is read. */
 #define TILE_SKIPPED   0x7fe5c0deu
 #define TILE_OTHER_NAN 0x7fc00000u
 
@@ -32,7 +33,8 @@ SL_FN four four_of(float x)
     return four{{x, x, x, x}};
 }
 
-/* `count` elements at p, 0 to 4 (or out of that range), the others zero. `whole`: four may be read at once. */
+/* `count` elements at p, 0 to 4 (or out of that range), the others zero. `whole`: four may be read at once.
+ */
 static __device__ __forceinline__ four four_read(const float *p, int64_t count, bool whole)
 {
     four r = four_of(0.0f);
@@ -94,7 +96,8 @@ struct tile_after {
 
 /* Elements (m, column) to (m, column + 3) of [.., n]. */
 template <bool FUSED>
-static __device__ __forceinline__ void tile_finish(const tile_after &after, int64_t m, int64_t column, int64_t n, float (&v)[4])
+static __device__ __forceinline__ void tile_finish(const tile_after &after, int64_t m, int64_t column,
+                                                   int64_t n, float (&v)[4])
 {
     const int64_t at = m * n + column, count = n - column;
     if (FUSED && after.row >= 0) {
@@ -113,8 +116,8 @@ static __device__ __forceinline__ void tile_finish(const tile_after &after, int6
 
 /* --- the binary counter --- */
 
-/* The levels that the sum of part c takes up before it is stored or, if it is the last, before it is the total: those
- * of c's trailing ones; the last meets every stored level once, from the lowest. */
+/* The levels that the sum of part c takes up before it is stored or, if it is the last, before it is the
+ * total: those of c's trailing ones; the last meets every stored level once, from the lowest. */
 static __device__ __forceinline__ uint32_t tile_carries(uint32_t c, bool last)
 {
     return last ? c : c & ~(c + 1);
@@ -142,9 +145,9 @@ template <int LEVELS> struct tile_counter {
 struct tile_job {
     int64_t m, n, k; /* k before it is cut */
     const int32_t *valid;
-    int64_t batch;          /* valid: k is cut to k/batch·valid */
-    int shift;              /* a part is 2^shift chunks */
-    int64_t parts;          /* of the uncut k */
+    int64_t batch; /* valid: k is cut to k/batch·valid */
+    int shift;     /* a part is 2^shift chunks */
+    int64_t parts; /* of the uncut k */
     int64_t tiles_m, tiles_n;
     float *sums;   /* [parts][m][n]; NULL: one part */
     float *levels; /* of the blocks; NULL: one chunk */
@@ -158,20 +161,22 @@ static __device__ __forceinline__ int64_t tile_chunks(const tile_job &job, int64
     return *k > 0 ? (*k + SL_CHUNK - 1) / SL_CHUNK : 1; /* the sum of nothing is a chunk that stays +0 */
 }
 
-/* ROWS x COLUMNS of the result by blocks of THREADS, each with HEIGHT x WIDTH of it; K of k at a time. The rows of
- * the two slabs in shared memory are a little longer, against bank conflicts. */
+/* ROWS x COLUMNS of the result by blocks of THREADS, each with HEIGHT x WIDTH of it; K of k at a time. The
+ * rows of the two slabs in shared memory are a little longer, against bank conflicts. */
 template <int ROWS_, int COLUMNS_, int K_, int HEIGHT_, int WIDTH_> struct tile_shape {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, K = K_, HEIGHT = HEIGHT_, WIDTH = WIDTH_;
     static constexpr int THREADS = ROWS / HEIGHT * (COLUMNS / WIDTH);
     static constexpr int A_ROW = ROWS + 4, B_ROW = COLUMNS + 4;
     static constexpr int A_FOURS = ROWS * K / 4 / THREADS, B_FOURS = COLUMNS * K / 4 / THREADS;
     static constexpr int SLABS = 2 * K * (A_ROW + B_ROW);
-    static constexpr int SHARED = SLABS > ROWS * COLUMNS ? SLABS : ROWS * COLUMNS;
+    static constexpr int SHARED = SLABS > ROWS *COLUMNS ? SLABS : ROWS *COLUMNS;
     static_assert(SL_CHUNK % K == 0, "a slab lies within one chunk");
-    static_assert(A_FOURS * THREADS * 4 == ROWS * K && B_FOURS * THREADS * 4 == COLUMNS * K, "threads share slabs evenly");
+    static_assert(A_FOURS * THREADS * 4 == ROWS * K && B_FOURS * THREADS * 4 == COLUMNS * K,
+                  "threads share slabs evenly");
 };
 
-/* Fours of one slab, held by the threads between the loads and the barrier: that of `length` rows or columns. */
+/* Fours of one slab, held by the threads between the loads and the barrier: that of `length` rows or columns.
+ */
 template <int FOURS, int THREADS, int LENGTH, int K, class GET>
 static __device__ __forceinline__ void tile_load(four (&to)[FOURS], bool along_k, const GET &get)
 {
@@ -199,7 +204,8 @@ static __device__ __forceinline__ void tile_put(float *slab, const four (&from)[
 }
 
 template <class SHAPE, bool SKIP>
-static __device__ __forceinline__ void tile_step(const float *a, const float *b, float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+static __device__ __forceinline__ void tile_step(const float *a, const float *b,
+                                                 float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
 {
     float x[SHAPE::HEIGHT], y[SHAPE::WIDTH];
     tile_pick(a, x);
@@ -214,7 +220,8 @@ static __device__ __forceinline__ void tile_step(const float *a, const float *b,
 
 /* One more chunk of the part is summed: the counter over the chunks, its levels in the block's workspace. */
 template <class SHAPE>
-static __device__ __forceinline__ void tile_carry(float *levels, uint32_t c, bool last, float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+static __device__ __forceinline__ void tile_carry(float *levels, uint32_t c, bool last,
+                                                  float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
 {
     const int64_t size = SHAPE::ROWS * SHAPE::COLUMNS;
     for (uint32_t carries = tile_carries(c, last), t = 0; carries >> t; t++) {
@@ -241,8 +248,9 @@ static __device__ __forceinline__ void tile_carry(float *levels, uint32_t c, boo
 
 /* The sums of k in [first, last), which begins at a chunk, for the tile at (m, n). */
 template <class SHAPE, class TERMS, bool SKIP>
-static __device__ __forceinline__ void tile_sum(const TERMS &terms, float *memory, int64_t m, int64_t n, int64_t first, int64_t last,
-                                                float *levels, float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
+static __device__ __forceinline__ void tile_sum(const TERMS &terms, float *memory, int64_t m, int64_t n,
+                                                int64_t first, int64_t last, float *levels,
+                                                float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
 {
     constexpr int K = SHAPE::K, PER_CHUNK = SL_CHUNK / K;
     float *const a = memory, *const b = memory + 2 * K * SHAPE::A_ROW; /* two slabs of each */
@@ -265,17 +273,21 @@ static __device__ __forceinline__ void tile_sum(const TERMS &terms, float *memor
             const int64_t left = last - first - (s - 1) * K;
             if (left >= K) {
 #pragma unroll
-                for (int l = 0; l < K; l++) tile_step<SHAPE, SKIP>(x + l * SHAPE::A_ROW, y + l * SHAPE::B_ROW, sum);
+                for (int l = 0; l < K; l++)
+                    tile_step<SHAPE, SKIP>(x + l * SHAPE::A_ROW, y + l * SHAPE::B_ROW, sum);
             } else {
 #pragma unroll 1
-                for (int l = 0; l < (int)left; l++) tile_step<SHAPE, SKIP>(x + l * SHAPE::A_ROW, y + l * SHAPE::B_ROW, sum);
+                for (int l = 0; l < (int)left; l++)
+                    tile_step<SHAPE, SKIP>(x + l * SHAPE::A_ROW, y + l * SHAPE::B_ROW, sum);
             }
             if (s % PER_CHUNK == 0 || s == slabs)
                 tile_carry<SHAPE>(levels, (uint32_t)((s - 1) / PER_CHUNK), s == slabs, sum);
         }
         if (s < slabs) {
-            tile_put<SHAPE::A_FOURS, SHAPE::THREADS, SHAPE::ROWS, K, SHAPE::A_ROW>(a + (s & 1) * K * SHAPE::A_ROW, next_a, a_along);
-            tile_put<SHAPE::B_FOURS, SHAPE::THREADS, SHAPE::COLUMNS, K, SHAPE::B_ROW>(b + (s & 1) * K * SHAPE::B_ROW, next_b, b_along);
+            tile_put<SHAPE::A_FOURS, SHAPE::THREADS, SHAPE::ROWS, K, SHAPE::A_ROW>(
+                a + (s & 1) * K * SHAPE::A_ROW, next_a, a_along);
+            tile_put<SHAPE::B_FOURS, SHAPE::THREADS, SHAPE::COLUMNS, K, SHAPE::B_ROW>(
+                b + (s & 1) * K * SHAPE::B_ROW, next_b, b_along);
         }
         __syncthreads();
     }
@@ -283,7 +295,8 @@ static __device__ __forceinline__ void tile_sum(const TERMS &terms, float *memor
 
 /* Through shared memory, so that the stores of a warp lie together. */
 template <class SHAPE, bool FUSED>
-static __device__ __forceinline__ void tile_store(const tile_job &job, float *memory, int64_t m, int64_t n, int64_t part,
+static __device__ __forceinline__ void tile_store(const tile_job &job, float *memory, int64_t m, int64_t n,
+                                                  int64_t part,
                                                   const float (&sum)[SHAPE::HEIGHT][SHAPE::WIDTH])
 {
     constexpr int COLUMNS = SHAPE::COLUMNS;
@@ -321,14 +334,19 @@ static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job j
         if (first >= chunks) break; /* the later tiles' parts are cut away too */
         const int64_t m = place / job.tiles_n * SHAPE::ROWS, n = place % job.tiles_n * SHAPE::COLUMNS;
         float sum[SHAPE::HEIGHT][SHAPE::WIDTH] = {};
-        tile_sum<SHAPE, TERMS, SKIP>(terms, memory, m, n, first * SL_CHUNK, last < chunks ? last * SL_CHUNK : k, levels, sum);
+        tile_sum<SHAPE, TERMS, SKIP>(terms, memory, m, n, first * SL_CHUNK,
+                                     last < chunks ? last * SL_CHUNK : k, levels, sum);
         tile_store<SHAPE, FUSED>(job, memory, m, n, part, sum);
     }
 }
 
 /* --- the parts together --- */
 
-enum { TILE_GROUPS = 8, TILE_COMBINED = 32, TILE_MOST_PARTS = 512 }; /* threads for one four; fours of a block */
+enum {
+    TILE_GROUPS = 8,
+    TILE_COMBINED = 32,
+    TILE_MOST_PARTS = 512
+}; /* threads for one four; fours of a block */
 
 /* Each of TILE_GROUPS threads combines a run of 2^shift parts, and the first of them the runs. */
 template <bool FUSED> static __global__ void tile_combine(tile_job job, int shift)
@@ -339,7 +357,8 @@ template <bool FUSED> static __global__ void tile_combine(tile_job job, int shif
     const int64_t row_fours = (job.n + 3) / 4, fours = job.m * row_fours;
     const int lane = (int)threadIdx.x % TILE_COMBINED, group = (int)threadIdx.x / TILE_COMBINED;
     const int64_t groups = ((parts - 1) >> shift) + 1;
-    for (int64_t base = (int64_t)blockIdx.x * TILE_COMBINED; base < fours; base += (int64_t)gridDim.x * TILE_COMBINED) {
+    for (int64_t base = (int64_t)blockIdx.x * TILE_COMBINED; base < fours;
+         base += (int64_t)gridDim.x * TILE_COMBINED) {
         const int64_t at = base + lane, i = at / row_fours, j = at % row_fours * 4;
         const int64_t first = (int64_t)group << shift;
         const int64_t count = parts - first < (int64_t)1 << shift ? parts - first : (int64_t)1 << shift;
@@ -347,7 +366,8 @@ template <bool FUSED> static __global__ void tile_combine(tile_job job, int shif
         float v[4] = {0, 0, 0, 0};
         if (at < fours) {
             for (int64_t p = 0; p < count; p++) {
-                const four x = four_read(job.sums + ((first + p) * job.m + i) * job.n + j, job.n - j, job.n % 4 == 0);
+                const four x =
+                    four_read(job.sums + ((first + p) * job.m + i) * job.n + j, job.n - j, job.n % 4 == 0);
 #pragma unroll
                 for (int e = 0; e < 4; e++) v[e] = counter[e].add((uint32_t)p, p == count - 1, x.v[e]);
             }
@@ -359,158 +379,11 @@ template <bool FUSED> static __global__ void tile_combine(tile_job job, int shif
             for (int g = 0; g < (int)groups; g++)
 #pragma unroll
                 for (int e = 0; e < 4; e++)
-                    v[e] = total[e].add((uint32_t)g, g == (int)groups - 1, memory[(g * TILE_COMBINED + lane) * 4 + e]);
+                    v[e] = total[e].add((uint32_t)g, g == (int)groups - 1,
+                                        memory[(g * TILE_COMBINED + lane) * 4 + e]);
             tile_finish<FUSED>(job.after, i, j, job.n, v);
         }
         __syncthreads();
     }
-}
-
-/* --- on the host --- */
-
-/* A wide one where there is work for many blocks, narrower ones for narrow results, a small one where there is
- * little. */
-typedef tile_shape<128, 64, 16, 8, 4> tile_wide;
-typedef tile_shape<128, 32, 16, 8, 4> tile_narrow;
-typedef tile_shape<64, 16, 32, 4, 2> tile_thin;
-typedef tile_shape<32, 32, 32, 2, 2> tile_small;
-
-enum tile_kind { TILE_WIDE, TILE_NARROW, TILE_THIN, TILE_SMALL };
-
-struct tile_plan {
-    tile_kind kind;
-    int rows, columns, shift, levels;
-    int64_t tiles_m, tiles_n, parts, blocks;
-};
-
-static inline int64_t tile_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static inline int tile_bits(int64_t x)
-{
-    int bits = 0;
-    for (; x > 0; x >>= 1) bits++;
-    return bits;
-}
-
-/* m, n, k: before the cut. */
-static inline tile_plan tile_plan_of(const sl_call *call, int64_t m, int64_t n, int64_t k)
-{
-    static const struct {
-        int rows, columns;
-    } sizes[] = {{tile_wide::ROWS, tile_wide::COLUMNS},
-                 {tile_narrow::ROWS, tile_narrow::COLUMNS},
-                 {tile_thin::ROWS, tile_thin::COLUMNS},
-                 {tile_small::ROWS, tile_small::COLUMNS}};
-    const int64_t sms = sl_cuda_sms(call->device), chunks = k > 0 ? tile_up(k, SL_CHUNK) : 1;
-    tile_plan p = {};
-    p.kind = n <= 16 ? TILE_THIN : n <= 32 ? TILE_NARROW : TILE_WIDE;
-    const auto tiles = [&](tile_kind kind) { return tile_up(m, sizes[kind].rows) * tile_up(n, sizes[kind].columns); };
-    if (tiles(p.kind) * chunks < sms && p.kind != TILE_THIN) p.kind = TILE_SMALL;
-    if (p.kind == TILE_NARROW && m <= 32) p.kind = TILE_SMALL;
-    p.rows = sizes[p.kind].rows;
-    p.columns = sizes[p.kind].columns;
-    p.tiles_m = tile_up(m, p.rows);
-    p.tiles_n = tile_up(n, p.columns);
-    /* Sharing out chunks costs a launch and a way through memory. */
-    const int64_t all = p.tiles_m * p.tiles_n, most = (int64_t)(64 << 20) / (m * n * 4 + 1);
-    int64_t wanted = all > 0 && all < sms && chunks >= 4 ? tile_up(2 * sms, all) : 1;
-    if (wanted > most) wanted = most > 0 ? most : 1;
-    if (wanted > TILE_MOST_PARTS) wanted = TILE_MOST_PARTS;
-    while (tile_up(chunks, (int64_t)1 << p.shift) > wanted) p.shift++;
-    p.parts = tile_up(chunks, (int64_t)1 << p.shift);
-    p.levels = tile_bits((chunks < (int64_t)1 << p.shift ? chunks : (int64_t)1 << p.shift) - 1);
-    p.blocks = all * p.parts;
-    /* Every block keeps levels of its own. Where they would take much memory, blocks make several tiles each. */
-    int64_t at_once = p.levels > 0 ? (32 << 20) / ((int64_t)p.levels * p.rows * p.columns * 4) : INT32_MAX;
-    if (at_once < 4 * sms) at_once = 4 * sms;
-    if (p.blocks > at_once) p.blocks = at_once;
-    return p;
-}
-
-static inline size_t tile_rounded(size_t bytes)
-{
-    return (bytes + 255) / 256 * 256;
-}
-
-static inline size_t tile_sums_bytes(const tile_plan &p, int64_t m, int64_t n)
-{
-    return p.parts > 1 ? tile_rounded((size_t)(p.parts * m * n) * sizeof(float)) : 0;
-}
-
-static inline size_t tile_workspace(const tile_plan &p, int64_t m, int64_t n)
-{
-    return tile_sums_bytes(p, m, n) + (size_t)(p.blocks * p.levels * p.rows * p.columns) * sizeof(float);
-}
-
-/* The sums go to output 0; bias (input 2), parameter (input 3) and activation follow where there is one. */
-static inline tile_after tile_after_of(const sl_call *call, const sl_activation_attr *activation, int64_t n)
-{
-    tile_after after = {};
-    after.row = -1;
-    after.y = sl_out(call, 0);
-    after.whole = !after.y || four_fits(after.y, n);
-    if (!activation) return after;
-    after.row = activation->id;
-    after.a = activation->a;
-    after.b = activation->b;
-    after.bias = sl_in(call, 2);
-    after.bias_step = sl_shape_count(call->in[2].shape) > 1;
-    if (call->n_in > 3) {
-        after.parameter = sl_in(call, 3);
-        after.parameter_step = sl_shape_count(call->in[3].shape) > 1;
-    }
-    after.z = call->n_out > 1 ? sl_out(call, 1) : nullptr;
-    after.whole = after.whole && (!after.z || four_fits(after.z, n));
-    return after;
-}
-
-static inline tile_job tile_job_of(const sl_call *call, const tile_plan &p, int64_t m, int64_t n, int64_t k, bool cut,
-                                   const sl_activation_attr *activation)
-{
-    tile_job job = {};
-    job.m = m, job.n = n, job.k = k;
-    job.valid = cut ? call->valid : nullptr;
-    job.batch = call->batch;
-    job.shift = p.shift;
-    job.parts = p.parts;
-    job.tiles_m = p.tiles_m, job.tiles_n = p.tiles_n;
-    char *space = static_cast<char *>(call->workspace);
-    if (p.parts > 1) job.sums = reinterpret_cast<float *>(space);
-    if (p.levels > 0) job.levels = reinterpret_cast<float *>(space + tile_sums_bytes(p, m, n));
-    job.level_count = p.levels;
-    job.after = tile_after_of(call, activation, n);
-    return job;
-}
-
-template <bool FUSED> static void tile_combine_parts(const sl_call *call, const tile_job &job)
-{
-    if (job.parts <= 1) return;
-    int shift = 0;
-    while ((job.parts - 1) >> shift >= TILE_GROUPS) shift++;
-    const int64_t fours = job.m * ((job.n + 3) / 4);
-    SL_LAUNCH((tile_combine<FUSED>), sl_cuda_grid(call, fours, TILE_COMBINED, 16), TILE_GROUPS * TILE_COMBINED,
-              TILE_GROUPS * TILE_COMBINED * 4 * sizeof(float), call, job, shift);
-}
-
-template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
-static void tile_launch(const sl_call *call, const tile_plan &p, const tile_job &job, const TERMS &terms)
-{
-    SL_LAUNCH((tile_product<SHAPE, TERMS, SKIP, FUSED>), (unsigned)p.blocks, SHAPE::THREADS, SHAPE::SHARED * sizeof(float), call, job,
-              terms);
-}
-
-/* The whole product. SKIP: terms may be TILE_SKIPPED; FUSED: an activation may follow. */
-template <class TERMS, bool SKIP, bool FUSED>
-static void tile_run(const sl_call *call, const tile_plan &p, const tile_job &job, const TERMS &terms)
-{
-    if (job.m == 0 || job.n == 0) return;
-    if (p.kind == TILE_WIDE) tile_launch<tile_wide, TERMS, SKIP, FUSED>(call, p, job, terms);
-    if (p.kind == TILE_NARROW) tile_launch<tile_narrow, TERMS, SKIP, FUSED>(call, p, job, terms);
-    if (p.kind == TILE_THIN) tile_launch<tile_thin, TERMS, SKIP, FUSED>(call, p, job, terms);
-    if (p.kind == TILE_SMALL) tile_launch<tile_small, TERMS, SKIP, FUSED>(call, p, job, terms);
-    tile_combine_parts<FUSED>(call, job);
 }
 #endif

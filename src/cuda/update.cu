@@ -1,11 +1,13 @@
-/* One step of an optimiser over the whole parameter block: a kernel for each row of optimizers.def. Bytes per element:
- * 12, and 8 for each state (adam: 28). */
+/* One step of an optimiser over the whole parameter block: a kernel for each row of optimizers.def. Bytes per
+ * element: 12, and 8 for each state (adam: 28). */
 #include "cuda/elementwise.cuh"
 
-namespace { /* types too: those of two files may have one name */
+/* Types too: those of two files may have one name. */
+namespace
+{
 
-/* Stretches with a decay, in order; what lies between them does not decay. More of them than fit are taken in several
- * launches, each over its part of the block. */
+/* Stretches with a decay, in order; what lies between them does not decay. More of them than fit are taken in
+ * several launches, each over its part of the block. */
 enum { SEGMENTS = 64 };
 struct update_job {
     float *w, *s0, *s1;
@@ -22,8 +24,10 @@ static __device__ __forceinline__ int segments_before(const update_job &j, int64
     int low = 0, high = j.n;
     while (low < high) {
         const int middle = (low + high) / 2;
-        if (j.segment[middle].first + j.segment[middle].count <= i) low = middle + 1;
-        else high = middle;
+        if (j.segment[middle].first + j.segment[middle].count <= i)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -52,7 +56,12 @@ static __global__ void __launch_bounds__(SL_BLOCK) update_kernel(const __grid_co
 {
     constexpr int STATES = Optimizer::STATES;
     /* ADVANCE multiplies the products after the step. */
-    const shared_values v = {*j.rate, j.momentum, j.beta1, j.beta2, j.epsilon, j.products ? j.products[0] * j.beta1 : 0,
+    const shared_values v = {*j.rate,
+                             j.momentum,
+                             j.beta1,
+                             j.beta2,
+                             j.epsilon,
+                             j.products ? j.products[0] * j.beta1 : 0,
                              j.products ? j.products[1] * j.beta2 : 0};
     const float scale = *j.scale;
     for (int64_t i = j.first + 4 * sl_cuda_thread(); i < j.last; i += 4 * sl_cuda_threads()) {
@@ -65,7 +74,8 @@ static __global__ void __launch_bounds__(SL_BLOCK) update_kernel(const __grid_co
         for (int k = 0; k < 4; k++) {
             while (at < j.n && j.segment[at].first + j.segment[at].count <= i + k) at++;
             const bool decays = at < j.n && j.segment[at].first <= i + k;
-            const float l2 = decays ? j.segment[at].l2 : 0.0f, wd = decays ? j.segment[at].weight_decay : 0.0f;
+            const float l2 = decays ? j.segment[at].l2 : 0.0f,
+                        wd = decays ? j.segment[at].weight_decay : 0.0f;
             float g = gradient.v[k] * scale;
             g = g > j.limit ? j.limit : g < -j.limit ? -j.limit : g;
             g = g + l2 * w.v[k];
@@ -80,7 +90,8 @@ static __global__ void __launch_bounds__(SL_BLOCK) update_kernel(const __grid_co
 template <class Optimizer> static void launch(const sl_call *call, const update_job &j)
 {
     if (j.first < j.last)
-        SL_LAUNCH((update_kernel<Optimizer>), sl_cuda_grid(call, j.last - j.first, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j);
+        SL_LAUNCH((update_kernel<Optimizer>), sl_cuda_grid(call, j.last - j.first, 4 * SL_BLOCK, SL_WAVES),
+                  SL_BLOCK, 0, call, j);
 }
 
 static const struct optimizer_row {
@@ -113,7 +124,8 @@ static void update(const sl_call *call)
     for (int s = 0; s < attr->n_segments; s++) {
         const sl_segment *segment = &attr->segments[s];
         if (segment->count == 0 || (segment->l2 == 0 && segment->weight_decay == 0)) continue;
-        if (j.n == SEGMENTS) { /* up to the four elements in which this segment begins; others may reach into them */
+        if (j.n ==
+            SEGMENTS) { /* up to the four elements in which this segment begins; others may reach into them */
             j.last = segment->first / 4 * 4;
             row->launch(call, j);
             j.first = j.last;

@@ -32,7 +32,7 @@ struct thread {
 
 constexpr int most_threads = 1024;
 
-struct {
+struct machine {
     const simt_grid *grid;
     thread threads[most_threads];
     int order[most_threads], position[most_threads];
@@ -43,7 +43,8 @@ struct {
     char *shared_at;
     bool running, failed;
     uint32_t random;
-} b;
+};
+machine &b = *new machine(); /* never destroyed, for its fibers last as long as the program */
 
 enum { FORWARD, REVERSE, SHUFFLED };
 
@@ -339,7 +340,13 @@ bool simt_run_grid(const simt_grid &grid)
     gridDim = grid.grid;
     order_threads(order);
     /* Its own allocation, so that AddressSanitizer sees where it ends. */
-    b.shared_at = grid.shared ? static_cast<char *>(aligned_alloc(16, grid.shared)) : nullptr;
+    void *shared = nullptr;
+    if (grid.shared && posix_memalign(&shared, 16, grid.shared) != 0) {
+        simt_fail(cudaErrorMemoryAllocation, "kernel %s: no memory for %zu bytes of shared memory", grid.name,
+                  grid.shared);
+        return false;
+    }
+    b.shared_at = static_cast<char *>(shared);
     const int64_t blocks = (int64_t)grid.grid.x * grid.grid.y * grid.grid.z;
     std::vector<uint32_t> shuffled;
     if (order == SHUFFLED) {

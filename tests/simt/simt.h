@@ -35,12 +35,20 @@ bool simt_memory_covers(const void *at, size_t bytes); /* inside one allocation 
 void simt_memory_open();                               /* within: kernels and copies may touch it */
 void simt_memory_close();
 
-/* runtime.cpp */
+/* device.cpp */
 void simt_fail(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3))); /* sticky */
 cudaError_t simt_error(); /* the sticky one */
+cudaError_t
+simt_answer(cudaError_t error); /* keeps the code for cudaGetLastError; a sticky one hides all others */
+bool simt_planned_failure(const char *what); /* SLOPE_SIMT_FAIL */
 std::recursive_mutex &simt_lock();
+using simt_guard = std::lock_guard<std::recursive_mutex>;
+
+/* stream.cpp */
 /* Runs `work` now, or records it where the stream is being captured. */
 cudaError_t simt_submit(cudaStream_t stream, std::function<void()> work, int launches);
 /* A call that is no part of any stream: what capture forbids. */
 cudaError_t simt_unsafe_call();
+/* The default stream waits for all blocking streams, which capture forbids too. */
+cudaError_t simt_default_stream_call();
 #endif
