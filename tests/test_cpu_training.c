@@ -357,9 +357,11 @@ static void epochs(void **state)
 
 static double rate_at(sl_schedule_attr attr, int32_t step, float plateau)
 {
-    kernel_case c = {.op = SL_OP_SCHEDULE, .n_in = 2, .n_out = 1, .attr = &attr};
+    const sl_advance_attr advance = {attr, 0.9f, 0.999f};
+    kernel_case c = {.op = SL_OP_ADVANCE, .n_in = 3, .n_out = 1, .effect = true, .attr = &advance};
     c.in[0] = one_int(step);
     c.in[1] = one_real(plateau);
+    c.in[2] = tensor(SL_FLOAT, DIMS(2));
     c.out[0] = tensor(SL_FLOAT, DIMS(1));
     run_case(&c);
     const double rate = *floats(c.out[0]);
@@ -432,16 +434,19 @@ static void small_step_kernels(void **state)
     check_same("history", record.after[0], history, 12);
     end_case();
 
-    const sl_update_attr attr = {.beta1 = 0.9f, .beta2 = 0.999f};
-    kernel_case advance = {.op = SL_OP_ADVANCE, .n_in = 2, .effect = true, .attr = &attr};
+    const sl_advance_attr attr = {.schedule = {.rate = 0.5f}, .beta1 = 0.9f, .beta2 = 0.999f};
+    kernel_case advance = {.op = SL_OP_ADVANCE, .n_in = 3, .n_out = 1, .effect = true, .attr = &attr};
     advance.in[0] = one_int(41);
-    advance.in[1] = tensor(SL_FLOAT, DIMS(2));
-    floats(advance.in[1])[0] = 0.5f;
-    floats(advance.in[1])[1] = 0.25f;
+    advance.in[1] = one_real(0.25f);
+    advance.in[2] = tensor(SL_FLOAT, DIMS(2));
+    floats(advance.in[2])[0] = 0.5f;
+    floats(advance.in[2])[1] = 0.25f;
+    advance.out[0] = tensor(SL_FLOAT, DIMS(1));
     run_case(&advance);
     assert_int_equal(*(int32_t *)advance.after[0], 42);
-    const float products[] = {0.5f * 0.9f, 0.25f * 0.999f};
-    check_same("products", advance.after[1], products, 2);
+    const float products[] = {0.5f * 0.9f, 0.25f * 0.999f}, rate = 0.125f;
+    check_same("products", advance.after[2], products, 2);
+    check_output(&advance, 0, &rate);
     advance.n_in = 1;
     run_case(&advance);
     assert_int_equal(*(int32_t *)advance.after[0], 42);
@@ -523,7 +528,7 @@ static void check_optimizer(int row, int64_t n, float clip_value)
     }
     c.in[4 + states] = tensor(SL_FLOAT, DIMS(2));
     float *products = floats(c.in[4 + states]);
-    products[0] = products[1] = 1;
+    products[0] = attr.beta1, products[1] = attr.beta2;
     double *w = case_memory((size_t)n * sizeof *w), (*s)[2] = case_memory((size_t)n * sizeof *s);
     for (int64_t i = 0; i < n; i++) {
         w[i] = floats(c.in[0])[i];

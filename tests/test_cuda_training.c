@@ -221,16 +221,21 @@ static void test_single_values(void **state)
     (void)state;
     for (int kind = SL_CONSTANT; kind <= SL_PLATEAU; kind++)
         for (int32_t step = 0; step < 130; step += 9) {
-            const sl_schedule_attr attr = {.kind = kind,
+            const sl_advance_attr attr = {{.kind = kind,
                                            .rate = 0.1f,
                                            .factor = 0.3f,
                                            .warmup = kind % 2 ? 20 : 0,
                                            .period = 25,
-                                           .total = 100};
-            cuda_case c = {.op = SL_OP_SCHEDULE, .attr = &attr, .n_in = 2, .n_out = 1};
+                                           .total = 100},
+                                          0.9f,
+                                          0.999f};
+            cuda_case c = {.op = SL_OP_ADVANCE, .attr = &attr, .n_in = 3, .n_out = 1};
             c.in[0] = one_int(step);
             c.in[1] = one_real(0.5f);
+            c.in[2] = reals(1, 0, 1, DIMS(2));
             c.out[0] = space(SL_FLOAT, DIMS(1));
+            case_check(&c);
+            c.n_in = 1;
             case_check(&c);
             case_end();
         }
@@ -253,16 +258,6 @@ static void test_single_values(void **state)
         c.n_in = 75;
         c.in[0] = reals(1, 0, 1, DIMS(7, 73 + 40 * 3));
         for (int i = 2; i < 75; i++) c.in[i] = i < 42 ? reals((uint32_t)i, -1, 1, DIMS(4)) : one_int(i);
-        case_check(&c);
-        case_end();
-    }
-    for (int products = 0; products < 3; products++) {
-        cuda_case c = {.op = SL_OP_ADVANCE,
-                       .n_in = 1 + (products > 0),
-                       .attr = &(sl_update_attr){.beta1 = 0.9f, .beta2 = 0.999f}};
-        c.in[0] = one_int(41);
-        c.in[1] = reals(1, 0, 1, DIMS(2));
-        if (products == 2) c.attr = NULL;
         case_check(&c);
         case_end();
     }

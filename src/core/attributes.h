@@ -74,6 +74,11 @@ typedef struct sl_dropout_attr { /* inputs x, step; y = keep ? x/(1-rate) : 0; t
 
 typedef struct sl_batch_norm_attr {
     float epsilon, momentum; /* running = (1-momentum)·running + momentum·batch */
+    /* By fusion. BATCH_NORM: f follows it; BATCH_NORM_VJP: dy is the cotangent of f's value, and beta is
+     * input 5. */
+    bool activated;
+    sl_activation_attr activation;
+    bool tracks; /* BATCH_NORM: changes the running statistics, inputs 3 and 4, as BATCH_NORM_TRACK does */
 } sl_batch_norm_attr;
 
 /* DRAW_BATCH: inputs images [n, …] (bytes or floats), labels [n] or targets [n, …], step. Outputs x =
@@ -87,7 +92,7 @@ typedef struct sl_draw_attr {
     uint32_t stream;
 } sl_draw_attr;
 
-/* SCHEDULE: input step and plateau factor [1]; output the learning rate [1]. */
+/* The learning rate as a function of the step and of the plateau factor. */
 typedef struct sl_schedule_attr {
     int kind;              /* sl_schedule_kind */
     float rate;            /* base rate; one-cycle: the peak */
@@ -96,6 +101,14 @@ typedef struct sl_schedule_attr {
     int64_t period, total; /* steps */
 } sl_schedule_attr;
 
+/* ADVANCE, when nothing reads the step any more: inputs step, or step, plateau factor [1] and the optimiser's
+ * running products [2]; output the rate [1] of this step. Adds 1 to the step and multiplies the products by
+ * beta1 and beta2. */
+typedef struct sl_advance_attr {
+    sl_schedule_attr schedule;
+    float beta1, beta2;
+} sl_advance_attr;
+
 /* One stretch of the parameter block with its own decay. */
 typedef struct sl_segment {
     int64_t first, count;
@@ -103,7 +116,7 @@ typedef struct sl_segment {
 } sl_segment;
 
 /* UPDATE: inputs parameters, gradients (flat blocks), rate [1], scale [1] (of the gradient, from clipping),
- * then the optimiser's state blocks, then its running products [2]. */
+ * then the optimiser's state blocks, then its running products [2], this step's factors among them. */
 typedef struct sl_update_attr {
     int optimizer;                                     /* row of optimizers.def */
     float momentum, beta1, beta2, epsilon, clip_value; /* clip_value 0: none */

@@ -4,6 +4,7 @@
  */
 #include "cpu/activation.h"
 
+#include "core/activation.h"
 #include "core/activation_rows.h"
 #include "cpu/reduce.h"
 
@@ -142,6 +143,16 @@ void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias,
     for (int64_t i = 0; i < n; i += STRETCH)
         forward(row, n - i < STRETCH ? n - i : STRETCH, z + i, same, parameter + i * parameter_stride,
                 parameter_stride, b, y + i, z_out ? z_out + i : NULL);
+}
+
+void SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)(int64_t n, const real *dy, const real *z,
+                                         const sl_activation_attr *attr, real *room, real *dx)
+{
+    const row_loops *row = &rows[attr->id];
+    const real a = attr->a, b = attr->b;
+    const bool reads_y = sl_activation_row_info(attr->id)->reads == SL_READS_Y;
+    if (reads_y) row->value(n, z, NULL, &a, 0, b, room);
+    row->slope(n, dy, reads_y ? room : z, &a, 0, b, dx);
 }
 
 /* --- whole tensors

@@ -11,4 +11,8 @@
 void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias, int bias_stride,
                                      const sl_activation_attr *attr, const real *parameter,
                                      int parameter_stride, real *y, real *z_out);
+
+/* dy·f'(z) -> dx for n elements; `room` is for n more. dx may be dy. */
+void SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)(int64_t n, const real *dy, const real *z,
+                                         const sl_activation_attr *attr, real *room, real *dx);
 #endif

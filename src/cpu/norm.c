@@ -3,6 +3,7 @@
  * dbeta/rows) - xhat·(dgamma/rows))   with the batch's own mean and variance dx = (gamma·invstd)·dy with mean
  * and variance as constants Each operation is rounded by itself. Sums and statistics are over the rows that
  * count. */
+#include "cpu/activation.h"
 #include "cpu/reduce.h"
 
 typedef struct norm_job {
@@ -91,6 +92,54 @@ LEAF(mean, 1, lane[i] += x[i];)
 LEAF(variance, 1, const real d = x[i] - mean[i]; lane[i] += d * d;)
 LEAF(gradient, 2, const real xhat = (x[i] - mean[i]) * invstd[i]; lane[i] += dy[i]; lane2[i] += dy[i] * xhat;)
 
+enum { STRIP = 16 }; /* rows of a panel whose slopes are made before they are added */
+
+/* out = dy·f'(z) for some rows of a panel, z being what f was given in the forward pass. */
+static void slope_rows(const norm_job *job, int64_t first, int64_t last, int64_t f, int64_t width)
+{
+    const sl_batch_norm_attr *attr = job->call->attr;
+    const real *restrict mean = job->mean + f, *restrict invstd = job->invstd + f;
+    const real *restrict gamma = job->gamma + f, *restrict beta = job->beta + f;
+    real z[STRIP * SL_PANEL], room[STRIP * SL_PANEL];
+    for (int64_t r = first; r < last; r++) {
+        const real *restrict x = job->x + r * job->c + f;
+        real *restrict to = z + (r - first) * width;
+        for (int64_t i = 0; i < width; i++) to[i] = (x[i] - mean[i]) * invstd[i] * gamma[i] + beta[i];
+    }
+    const int64_t together = width == job->c ? last - first : 1; /* rows that lie side by side */
+    for (int64_t r = first; r < last; r += together) {
+        const int64_t at = r * job->c + f;
+        SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)
+        (together * width, job->dy + at, z + (r - first) * width, &attr->activation, room, job->out + at);
+    }
+}
+
+/* The gradient's sums where an activation follows: its slopes go to `out`, from where they are read again. */
+static void slope_gradient_task(void *arg, int64_t from, int64_t to, int worker)
+{
+    const norm_job *job = arg;
+    norm_job behind = *job;
+    behind.dy = job->out;
+    (void)worker;
+    for (int64_t item = from; item < to; item++) {
+        real acc[SL_LANES * SL_PANEL], acc2[SL_LANES * SL_PANEL];
+        const int64_t f = item / job->blocks * SL_PANEL, first = item % job->blocks * SL_LEAF;
+        const int64_t last = first + SL_LEAF < job->valid ? first + SL_LEAF : job->valid;
+        const int64_t width = job->c - f < SL_PANEL ? job->c - f : SL_PANEL;
+        sl_lanes_clear(acc, width);
+        sl_lanes_clear(acc2, width);
+        for (int64_t r = first; r < last; r += STRIP) {
+            const int64_t end = r + STRIP < last ? r + STRIP : last;
+            slope_rows(job, r, end, f, width);
+            gradient_leaf(&behind, r, end, f, width, acc, acc2);
+        }
+        sl_lanes_fold(acc, width);
+        sl_lanes_fold(acc2, width);
+        memcpy(job->sums + item * SL_PANEL, acc, (size_t)width * sizeof *acc);
+        memcpy(job->sums2 + item * SL_PANEL, acc2, (size_t)width * sizeof *acc2);
+    }
+}
+
 static void combine(const norm_job *job, real *sums, real *total)
 {
     for (int64_t p = 0; p < job->panels; p++) {
@@ -137,6 +186,21 @@ EVERY_ROW(gradient_x, const real xhat = (x[at] - mean[i]) * invstd[i];
           out[at] = gamma[i] * invstd[i] * (dy[at] - total[i] - xhat * total2[i]);)
 EVERY_ROW(scale_gradient, out[at] = gamma[i] * invstd[i] * dy[at];)
 
+/* The same with an activation behind it, a stretch of rows at a time. */
+static void normalise_activate_task(void *arg, int64_t first, int64_t last, int worker)
+{
+    norm_job *job = arg;
+    const sl_batch_norm_attr *attr = job->call->attr;
+    const int64_t rows = job->c > 0 && job->c < 1024 ? 1024 / job->c : 1;
+    for (int64_t r = first; r < last; r += rows) {
+        const int64_t end = r + rows < last ? r + rows : last;
+        real *y = job->out + r * job->c;
+        normalise_task(job, r, end, worker);
+        SL_JOIN(sl_epilogue, SL_SUFFIX)
+        ((end - r) * job->c, y, NULL, 0, &attr->activation, NULL, 0, y, NULL);
+    }
+}
+
 static void run_every_row(const norm_job *job, sl_task *task, int64_t rows)
 {
     sl_parallel(job->call, task, (void *)job, rows, (1 << 14) / (job->c + 1) + 1);
@@ -145,6 +209,19 @@ static void run_every_row(const norm_job *job, sl_task *task, int64_t rows)
 static void copy_out(const sl_call *call, int output, const real *from, int64_t c)
 {
     if (call->out[output].data) memcpy(call->out[output].data, from, (size_t)c * sizeof *from);
+}
+
+/* One row has no variance: the running values stay. */
+static void track(const sl_call *call, const real *mean, const real *variance, real *running_mean,
+                  real *running_variance, int64_t rows)
+{
+    const real momentum = (real)((const sl_batch_norm_attr *)call->attr)->momentum;
+    if (rows < 2) return;
+    const real unbias = (real)rows / (real)(rows - 1);
+    for (int64_t i = 0; i < sl_shape_last(call->in[1].shape); i++) {
+        running_mean[i] = (1 - momentum) * running_mean[i] + momentum * mean[i];
+        running_variance[i] = (1 - momentum) * running_variance[i] + momentum * (variance[i] * unbias);
+    }
 }
 
 static void batch_norm(const sl_call *call)
@@ -164,7 +241,9 @@ static void batch_norm(const sl_call *call)
     invert(&job, job.total);
     copy_out(call, 1, job.mean, job.c);
     copy_out(call, 2, job.total, job.c);
-    if (job.out) run_every_row(&job, normalise_task, job.rows);
+    const sl_batch_norm_attr *attr = call->attr;
+    if (job.out) run_every_row(&job, attr->activated ? normalise_activate_task : normalise_task, job.rows);
+    if (attr->tracks) track(call, job.mean, job.total, call->in[3].data, call->in[4].data, job.valid);
 }
 
 static void batch_norm_apply(const sl_call *call)
@@ -189,8 +268,11 @@ static norm_job gradient_job(const sl_call *call)
     memcpy(job.mean, sl_in(call, 3), (size_t)job.c * sizeof(real));
     invert(&job, sl_in(call, 4));
     job.out = sl_out(call, 0);
+    const bool activated = ((const sl_batch_norm_attr *)call->attr)->activated;
+    if (activated) job.beta = sl_in(call, 5);
     if (call->out[1].data || call->out[2].data || call->op == SL_OP_BATCH_NORM_VJP) {
-        run_sums(&job, gradient_task);
+        run_sums(&job, activated ? slope_gradient_task : gradient_task);
+        if (activated) job.dy = job.out;
         combine(&job, job.sums, job.total);
         combine(&job, job.sums2, job.total2);
         copy_out(call, 1, job.total2, job.c);
@@ -222,20 +304,10 @@ static void batch_norm_apply_vjp(const sl_call *call)
     run_gradient(&job, scale_gradient_task);
 }
 
-/* One row has no variance: the running values stay. */
 static void batch_norm_track(const sl_call *call)
 {
-    const sl_batch_norm_attr *attr = call->attr;
-    const int64_t c = sl_shape_count(call->in[0].shape);
-    const int64_t rows = sl_valid_rows(call, sl_shape_rows(call->in[4].shape));
-    const real *mean = sl_in(call, 0), *variance = sl_in(call, 1), momentum = (real)attr->momentum;
-    real *running_mean = (real *)call->in[2].data, *running_variance = (real *)call->in[3].data;
-    if (rows < 2) return;
-    const real unbias = (real)rows / (real)(rows - 1);
-    for (int64_t i = 0; i < c; i++) {
-        running_mean[i] = (1 - momentum) * running_mean[i] + momentum * mean[i];
-        running_variance[i] = (1 - momentum) * running_variance[i] + momentum * (variance[i] * unbias);
-    }
+    track(call, sl_in(call, 0), sl_in(call, 1), call->in[2].data, call->in[3].data,
+          sl_valid_rows(call, sl_shape_rows(call->in[4].shape)));
 }
 
 const sl_kernel SL_KERNELS(norm)[] = {

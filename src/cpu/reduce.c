@@ -53,18 +53,10 @@ static int64_t valid_count(const sl_call *call, sl_shape shape)
     return sl_valid_rows(call, sl_shape_count(shape));
 }
 
-/* What MEAN divides by. */
-static real mean_divisor(const sl_call *call, sl_shape shape)
-{
-    const sl_mean_attr *attr = call->attr;
-    if (attr->per_sample) return call->valid ? (real)*call->valid : 1;
-    return (real)valid_count(call, shape);
-}
-
 static void mean(const sl_call *call)
 {
     sl_shape shape = call->in[0].shape;
-    *sl_out(call, 0) = flat_sum(call, valid_count(call, shape), flat_task) / mean_divisor(call, shape);
+    *sl_out(call, 0) = flat_sum(call, valid_count(call, shape), flat_task) / sl_mean_divisor(call, shape);
 }
 
 static void norm(const sl_call *call)
@@ -75,7 +67,7 @@ static void norm(const sl_call *call)
 static void mean_vjp_task(void *arg, int64_t first, int64_t last, int worker)
 {
     const sl_call *call = arg;
-    const real value = *sl_in(call, 0) / mean_divisor(call, call->out[0].shape);
+    const real value = *sl_in(call, 0) / sl_mean_divisor(call, call->out[0].shape);
     const int64_t valid = valid_count(call, call->out[0].shape), middle = valid < last ? valid : last;
     real *dx = sl_out(call, 0);
     int64_t i = first;
@@ -93,17 +85,7 @@ static void count_correct(const sl_call *call)
 {
     const int64_t k = sl_shape_last(call->in[0].shape);
     const int64_t rows = k > 0 ? sl_valid_rows(call, sl_shape_rows(call->in[0].shape)) : 0;
-    const int32_t *label = call->in[1].data;
-    const real *score = sl_in(call, 0);
-    int64_t correct = 0;
-    for (int64_t r = 0; r < rows; r++, score += k) {
-        int64_t best = 0;
-        if (k == 1) best = score[0] > 0;
-        for (int64_t i = 1; i < k; i++)
-            if (score[i] > score[best]) best = i;
-        correct += best == label[r];
-    }
-    *sl_out(call, 0) = (real)correct;
+    *sl_out(call, 0) = sl_count_correct(sl_in(call, 0), call->in[1].data, rows, k);
 }
 
 /* SUM_TO. Neighbouring dimensions that are both kept or both summed are taken together; what is left are at

@@ -46,6 +46,28 @@ static inline real sl_leaf_sum(const real *x, int64_t n)
     return acc[0];
 }
 
+/* What MEAN and its gradient divide by; `shape`: of the values. */
+static inline real sl_mean_divisor(const sl_call *call, sl_shape shape)
+{
+    const sl_mean_attr *attr = call->attr;
+    if (attr->per_sample) return call->valid ? (real)*call->valid : 1;
+    return (real)sl_valid_rows(call, sl_shape_count(shape));
+}
+
+/* Rows of `score` whose largest element (with one class: whose positive element) is the one labelled. */
+static inline real sl_count_correct(const real *score, const int32_t *label, int64_t rows, int64_t k)
+{
+    int64_t correct = 0;
+    for (int64_t r = 0; r < rows; r++, score += k) {
+        int64_t best = 0;
+        if (k == 1) best = score[0] > 0;
+        for (int64_t i = 1; i < k; i++)
+            if (score[i] > score[best]) best = i;
+        correct += best == label[r];
+    }
+    return (real)correct;
+}
+
 /* out[c] = the binary counter over blocks b of sums[b·stride + c], c < width. Destroys sums. out may be sums.
  */
 static inline void sl_blocks_combine(real *sums, int64_t blocks, int64_t stride, int64_t width, real *out)

@@ -72,11 +72,6 @@ static void draw_batch(const sl_call *call)
     sl_parallel(call, draw_task, &job, attr->batch, (1 << 14) / (job.size + 1) + 1);
 }
 
-static void schedule(const sl_call *call)
-{
-    *sl_out(call, 0) = sl_scheduled_rate(call->attr, *(const int32_t *)call->in[0].data, *sl_in(call, 1));
-}
-
 /* A norm that is NaN leaves the gradient as it is. */
 static void clip_scale(const sl_call *call)
 {
@@ -99,16 +94,20 @@ static void record(const sl_call *call)
 
 static void advance(const sl_call *call)
 {
-    const sl_update_attr *attr = call->attr;
-    *(int32_t *)call->in[0].data += 1;
-    if (call->n_in < 2 || !attr) return;
-    real *products = (real *)call->in[1].data;
+    const sl_advance_attr *attr = call->attr;
+    int32_t *step = call->in[0].data;
+    *sl_out(call, 0) = sl_scheduled_rate(&attr->schedule, *step, call->n_in > 1 ? *sl_in(call, 1) : 1);
+    *step += 1;
+    if (call->n_in < 3) return;
+    real *products = call->in[2].data;
     products[0] *= (real)attr->beta1;
     products[1] *= (real)attr->beta2;
 }
 
 const sl_kernel SL_KERNELS(step)[] = {
-    {SL_OP_DRAW_BATCH, "rows", NULL, NULL, draw_batch},  {SL_OP_SCHEDULE, "plain", NULL, NULL, schedule},
-    {SL_OP_CLIP_SCALE, "plain", NULL, NULL, clip_scale}, {SL_OP_RECORD, "plain", NULL, NULL, record},
-    {SL_OP_ADVANCE, "plain", NULL, NULL, advance},       {0},
+    {SL_OP_DRAW_BATCH, "rows", NULL, NULL, draw_batch},
+    {SL_OP_CLIP_SCALE, "plain", NULL, NULL, clip_scale},
+    {SL_OP_RECORD, "plain", NULL, NULL, record},
+    {SL_OP_ADVANCE, "plain", NULL, NULL, advance},
+    {0},
 };

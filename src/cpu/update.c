@@ -82,9 +82,9 @@ static void update(const sl_call *call)
                       .stretch = optimizer->stretch};
     if (optimizer->states > 0) job.s0 = (real *)call->in[4].data;
     if (optimizer->states > 1) job.s1 = (real *)call->in[5].data;
-    if (call->n_in > 4 + optimizer->states) { /* ADVANCE multiplies the products after the step */
-        job.p1 = sl_in(call, 4 + optimizer->states)[0] * (real)attr->beta1;
-        job.p2 = sl_in(call, 4 + optimizer->states)[1] * (real)attr->beta2;
+    if (call->n_in > 4 + optimizer->states) {
+        job.p1 = sl_in(call, 4 + optimizer->states)[0];
+        job.p2 = sl_in(call, 4 + optimizer->states)[1];
     }
     sl_parallel(call, update_task, &job, sl_shape_count(call->in[0].shape), 1 << 14);
 }

@@ -20,4 +20,29 @@ case SL_ROW_##id:                                                               
 #undef ACTIVATION
     }
 }
+
+/* dy[i] = dy[i]·f'(z[i]) of row `id`. */
+#define READS_NOTHING false
+#define READS_X       false
+#define READS_Y       true
+template <int N>
+static __device__ __forceinline__ void sl_cuda_row_slopes(int id, const float (&z)[N], float a, float b,
+                                                          float (&dy)[N])
+{
+    switch (id) {
+#define ACTIVATION(id, name, parameters, reads, ...)                                                         \
+case SL_ROW_##id:                                                                                            \
+    _Pragma("unroll") for (int i = 0; i < N; i++)                                                            \
+    {                                                                                                        \
+        const float at = reads ? sl_value_##id(z[i], a, b) : z[i];                                           \
+        dy[i] = dy[i] * sl_slope_##id(at, a, b);                                                             \
+    }                                                                                                        \
+    break;
+#include "slope/activations.def"
+#undef ACTIVATION
+    }
+}
+#undef READS_NOTHING
+#undef READS_X
+#undef READS_Y
 #endif

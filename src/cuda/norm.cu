@@ -2,6 +2,7 @@
  * the mean, of the variance, then every element (with more than SL_LEAF rows each sum takes two); backward
  * one sum of both gradients, then every element. Bytes per element: forward 4 + 4 + 8, backward 8 + 12, with
  * fixed statistics 8 and 8 + 8. */
+#include "cuda/activation.cuh"
 #include "cuda/reduce.cuh"
 
 /* Types too: those of two files may have one name. */
@@ -14,10 +15,16 @@ struct norm_job {
     float *out;
     float *own_mean, *own_invstd, *total, *total2; /* [c] each, of the workspace */
     float *sums;
-    float epsilon;
+    sl_batch_norm_attr a;
     int64_t c, rows, batch;
     const int32_t *valid;
 };
+
+/* x normalised; with an activation behind it, what goes into that. */
+static __device__ __forceinline__ float normalised(float x, float mean, float invstd, float gamma, float beta)
+{
+    return (x - mean) * invstd * gamma + beta;
+}
 
 static __device__ __forceinline__ int64_t valid_rows(const norm_job &j)
 {
@@ -37,7 +44,7 @@ static norm_job job_of(const sl_call *call)
     j.rows = sl_shape_rows(call->in[0].shape);
     j.batch = call->batch;
     j.valid = call->valid;
-    j.epsilon = static_cast<const sl_batch_norm_attr *>(call->attr)->epsilon;
+    j.a = *static_cast<const sl_batch_norm_attr *>(call->attr);
     j.out = sl_out(call, 0);
     if (!w) return j;
     const int64_t room = (j.c + 15) / 16 * 16; /* each vector begins at a multiple of 64 bytes */
@@ -107,13 +114,14 @@ struct variance_terms {
 };
 
 template <int V> struct statistics {
-    sl_vec<V> mean, invstd;
+    sl_vec<V> mean, invstd, gamma, beta; /* the last two where an activation follows */
 };
 template <int V> struct two_inputs {
     sl_vec<V> dy, x;
 };
 
-struct gradient_terms {
+/* ACTIVATED: an activation follows; its slopes go to `out`, from where the second kernel reads them. */
+template <bool ACTIVATED> struct gradient_terms {
     enum { SETS = 2 };
     template <int V> using Column = statistics<V>;
     template <int V> using Raw = two_inputs<V>;
@@ -124,10 +132,15 @@ struct gradient_terms {
     }
     template <int V> __device__ __forceinline__ statistics<V> at(int64_t column) const
     {
-        statistics<V> s = {sl_vec_load<V>(j.mean, column, column + V),
-                           sl_vec_load<V>(j.variance, column, column + V)};
+        statistics<V> s = {};
+        s.mean = sl_vec_load<V>(j.mean, column, column + V);
+        s.invstd = sl_vec_load<V>(j.variance, column, column + V);
+        if (ACTIVATED) {
+            s.gamma = sl_vec_load<V>(j.gamma, column, column + V);
+            s.beta = sl_vec_load<V>(j.beta, column, column + V);
+        }
 #pragma unroll
-        for (int k = 0; k < V; k++) s.invstd.v[k] = invert(s.invstd.v[k], j.epsilon);
+        for (int k = 0; k < V; k++) s.invstd.v[k] = invert(s.invstd.v[k], j.a.epsilon);
         return s;
     }
     template <int V> __device__ __forceinline__ two_inputs<V> load(int64_t i, int64_t end) const
@@ -135,14 +148,23 @@ struct gradient_terms {
         return {sl_vec_load<V>(j.dy, i, end), sl_vec_load<V>(j.x, i, end)};
     }
     template <int V>
-    __device__ __forceinline__ void make(const statistics<V> &s, const two_inputs<V> &r, int64_t, int64_t,
-                                         float (&term)[2][V]) const
+    __device__ __forceinline__ void make(const statistics<V> &s, const two_inputs<V> &r, int64_t i,
+                                         int64_t end, float (&term)[2][V]) const
     {
+        sl_vec<V> dy = r.dy;
+        if (ACTIVATED) {
+            float z[V];
+#pragma unroll
+            for (int k = 0; k < V; k++)
+                z[k] = normalised(r.x.v[k], s.mean.v[k], s.invstd.v[k], s.gamma.v[k], s.beta.v[k]);
+            sl_cuda_row_slopes<V>(j.a.activation.id, z, j.a.activation.a, j.a.activation.b, dy.v);
+            sl_vec_store<V>(j.out, i, end, dy);
+        }
 #pragma unroll
         for (int k = 0; k < V; k++) {
             const float xhat = (r.x.v[k] - s.mean.v[k]) * s.invstd.v[k];
-            term[0][k] = r.dy.v[k];
-            term[1][k] = r.dy.v[k] * xhat;
+            term[0][k] = dy.v[k];
+            term[1][k] = dy.v[k] * xhat;
         }
     }
 };
@@ -159,15 +181,31 @@ struct store_mean {
     }
 };
 
+/* running = (1-momentum)·running + momentum·batch */
+struct running {
+    float *mean, *variance;
+    float momentum;
+    __device__ __forceinline__ void take(int64_t c, int64_t rows, float batch_mean,
+                                         float batch_variance) const
+    {
+        const float unbias = (float)rows / (float)(rows - 1);
+        if (rows < 2) return; /* one row has no variance: the running values stay */
+        mean[c] = (1 - momentum) * mean[c] + momentum * batch_mean;
+        variance[c] = (1 - momentum) * variance[c] + momentum * (batch_variance * unbias);
+    }
+};
+
 struct store_variance {
     norm_job j;
     float *variance;
+    running kept;
     __device__ __forceinline__ void operator()(int64_t c, const float (&total)[1]) const
     {
         const int64_t rows = valid_rows(j);
         const float value = total[0] / (float)(rows ? rows : 1);
-        j.own_invstd[c] = invert(value, j.epsilon);
+        j.own_invstd[c] = invert(value, j.a.epsilon);
         if (variance) variance[c] = value;
+        if (j.a.tracks) kept.take(c, rows, j.own_mean[c], value);
     }
 };
 
@@ -187,9 +225,10 @@ struct store_gradients {
 
 /* --- every element --- */
 
-struct normalise {
+template <bool ACTIVATED> struct normalise {
     norm_job j;
     bool from_variance; /* the statistics are inputs */
+    float parameter[4]; /* of the activation behind */
     struct Column {
         sl_vec<4> mean, invstd, gamma, beta;
     };
@@ -203,7 +242,7 @@ struct normalise {
         c.beta = sl_vec_columns<4>(j.beta, true, column, j.c);
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            if (from_variance) c.invstd.v[k] = invert(c.invstd.v[k], j.epsilon);
+            if (from_variance) c.invstd.v[k] = invert(c.invstd.v[k], j.a.epsilon);
         return c;
     }
     __device__ __forceinline__ Raw load(int64_t i, int64_t end) const
@@ -214,7 +253,8 @@ struct normalise {
     {
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            x.v[k] = (x.v[k] - c.mean.v[k]) * c.invstd.v[k] * c.gamma.v[k] + c.beta.v[k];
+            x.v[k] = normalised(x.v[k], c.mean.v[k], c.invstd.v[k], c.gamma.v[k], c.beta.v[k]);
+        if (ACTIVATED) sl_cuda_row_values<4>(j.a.activation.id, x.v, parameter, j.a.activation.b);
         sl_vec_store<4>(j.out, i, end, x);
     }
 };
@@ -233,7 +273,7 @@ template <bool WHOLE> struct gradient_x {
         c.invstd = sl_vec_columns<4>(j.variance, true, column, j.c);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            c.invstd.v[k] = invert(c.invstd.v[k], j.epsilon);
+            c.invstd.v[k] = invert(c.invstd.v[k], j.a.epsilon);
             c.gain.v[k] = gamma.v[k] * c.invstd.v[k];
         }
         if (!WHOLE) return c;
@@ -276,10 +316,19 @@ static void batch_norm(const sl_call *call)
     const store_mean mean = {j, sl_out(call, 1)};
     sl_sum_columns(call, columns_of(j), values, mean, j.sums);
     const variance_terms squares = {j.x, j.own_mean};
-    const store_variance variance = {j, sl_out(call, 2)};
+    const store_variance variance = {
+        j,
+        sl_out(call, 2),
+        {static_cast<float *>(call->in[3].data), static_cast<float *>(call->in[4].data), j.a.momentum}};
     sl_sum_columns(call, columns_of(j), squares, variance, j.sums);
-    const normalise f = {j, false};
-    if (j.out) sl_each(call, f, j.rows * j.c, j.c);
+    const float a = j.a.activation.a;
+    const normalise<false> alone = {j, false, {}};
+    const normalise<true> activated = {j, false, {a, a, a, a}};
+    if (!j.out) return;
+    if (j.a.activated)
+        sl_each(call, activated, j.rows * j.c, j.c);
+    else
+        sl_each(call, alone, j.rows * j.c, j.c);
 }
 
 static void batch_norm_apply(const sl_call *call)
@@ -290,7 +339,7 @@ static void batch_norm_apply(const sl_call *call)
     j.beta = sl_in(call, 2);
     j.mean = sl_in(call, 3);
     j.variance = sl_in(call, 4);
-    const normalise f = {j, true};
+    const normalise<false> f = {j, true, {}};
     sl_each(call, f, j.rows * j.c, j.c);
 }
 
@@ -303,9 +352,16 @@ static void run_gradient(const sl_call *call, bool whole)
     j.gamma = sl_in(call, 2);
     j.mean = sl_in(call, 3);
     j.variance = sl_in(call, 4);
-    const gradient_terms terms = {j};
     const store_gradients finish = {j, sl_out(call, 1), sl_out(call, 2)};
-    if (whole || finish.dgamma || finish.dbeta) sl_sum_columns(call, columns_of(j), terms, finish, j.sums);
+    if (j.a.activated) {
+        j.beta = sl_in(call, 5);
+        const gradient_terms<true> terms = {j};
+        sl_sum_columns(call, columns_of(j), terms, finish, j.sums);
+        j.dy = j.out;
+    } else if (whole || finish.dgamma || finish.dbeta) {
+        const gradient_terms<false> terms = {j};
+        sl_sum_columns(call, columns_of(j), terms, finish, j.sums);
+    }
     if (!j.out) return;
     const gradient_x<true> all = {j};
     const gradient_x<false> fixed = {j};
@@ -329,31 +385,24 @@ static void batch_norm_apply_vjp(const sl_call *call)
 
 struct track_job {
     const float *mean, *variance;
-    float *running_mean, *running_variance;
-    float momentum;
+    running kept;
     int64_t c, rows, batch;
     const int32_t *valid;
 };
 
-/* One row has no variance: the running values stay. */
 static __global__ void __launch_bounds__(SL_BLOCK) track_kernel(const __grid_constant__ track_job j)
 {
     const int64_t rows = sl_cuda_valid_rows(j.valid, j.batch, j.rows);
-    if (rows < 2) return;
-    const float unbias = (float)rows / (float)(rows - 1), momentum = j.momentum;
-    for (int64_t i = sl_cuda_thread(); i < j.c; i += sl_cuda_threads()) {
-        j.running_mean[i] = (1 - momentum) * j.running_mean[i] + momentum * j.mean[i];
-        j.running_variance[i] = (1 - momentum) * j.running_variance[i] + momentum * (j.variance[i] * unbias);
-    }
+    for (int64_t i = sl_cuda_thread(); i < j.c; i += sl_cuda_threads())
+        j.kept.take(i, rows, j.mean[i], j.variance[i]);
 }
 
 static void batch_norm_track(const sl_call *call)
 {
     const track_job j = {sl_in(call, 0),
                          sl_in(call, 1),
-                         static_cast<float *>(call->in[2].data),
-                         static_cast<float *>(call->in[3].data),
-                         static_cast<const sl_batch_norm_attr *>(call->attr)->momentum,
+                         {static_cast<float *>(call->in[2].data), static_cast<float *>(call->in[3].data),
+                          static_cast<const sl_batch_norm_attr *>(call->attr)->momentum},
                          sl_shape_count(call->in[0].shape),
                          sl_shape_rows(call->in[4].shape),
                          call->batch,

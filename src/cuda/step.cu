@@ -137,19 +137,6 @@ static void draw_batch(const sl_call *call)
         launch_draw<float, 1>(call, j);
 }
 
-static __global__ void schedule_kernel(const __grid_constant__ sl_schedule_attr attr, const int32_t *step,
-                                       const float *plateau, float *rate)
-{
-    if (sl_cuda_thread() == 0) *rate = sl_scheduled_rate(&attr, *step, *plateau);
-}
-
-static void schedule(const sl_call *call)
-{
-    const sl_schedule_attr attr = *static_cast<const sl_schedule_attr *>(call->attr);
-    SL_LAUNCH(schedule_kernel, 1, 32, 0, call, attr, static_cast<const int32_t *>(call->in[0].data),
-              sl_in(call, 1), sl_out(call, 0));
-}
-
 /* A norm that is NaN leaves the gradient as it is. */
 static __global__ void clip_scale_kernel(const float *norm, float limit, float *scale)
 {
@@ -204,28 +191,29 @@ static void record(const sl_call *call)
     }
 }
 
-static __global__ void advance_kernel(int32_t *step, float *products, float beta1, float beta2)
+static __global__ void advance_kernel(const __grid_constant__ sl_advance_attr attr, int32_t *step,
+                                      const float *plateau, float *products, float *rate)
 {
     if (sl_cuda_thread() > 0) return;
+    *rate = sl_scheduled_rate(&attr.schedule, *step, plateau ? *plateau : 1.0f);
     *step += 1;
     if (!products) return;
-    products[0] *= beta1;
-    products[1] *= beta2;
+    products[0] *= attr.beta1;
+    products[1] *= attr.beta2;
 }
 
 static void advance(const sl_call *call)
 {
-    const sl_update_attr *attr = static_cast<const sl_update_attr *>(call->attr);
-    float *products = call->n_in < 2 || !attr ? nullptr : static_cast<float *>(call->in[1].data);
-    SL_LAUNCH(advance_kernel, 1, 32, 0, call, static_cast<int32_t *>(call->in[0].data), products,
-              attr ? attr->beta1 : 1, attr ? attr->beta2 : 1);
+    const bool trains = call->n_in > 1;
+    SL_LAUNCH(advance_kernel, 1, 32, 0, call, *static_cast<const sl_advance_attr *>(call->attr),
+              static_cast<int32_t *>(call->in[0].data), trains ? sl_in(call, 1) : nullptr,
+              trains ? static_cast<float *>(call->in[2].data) : nullptr, sl_out(call, 0));
 }
 
 } // namespace
 
 SL_CUDA_KERNELS(step) = {
     {SL_OP_DRAW_BATCH, "rows", nullptr, nullptr, draw_batch},
-    {SL_OP_SCHEDULE, "plain", nullptr, nullptr, schedule},
     {SL_OP_CLIP_SCALE, "plain", nullptr, nullptr, clip_scale},
     {SL_OP_RECORD, "plain", nullptr, nullptr, record},
     {SL_OP_ADVANCE, "plain", nullptr, nullptr, advance},

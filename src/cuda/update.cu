@@ -55,14 +55,13 @@ template <class Optimizer>
 static __global__ void __launch_bounds__(SL_BLOCK) update_kernel(const __grid_constant__ update_job j)
 {
     constexpr int STATES = Optimizer::STATES;
-    /* ADVANCE multiplies the products after the step. */
     const shared_values v = {*j.rate,
                              j.momentum,
                              j.beta1,
                              j.beta2,
                              j.epsilon,
-                             j.products ? j.products[0] * j.beta1 : 0,
-                             j.products ? j.products[1] * j.beta2 : 0};
+                             j.products ? j.products[0] : 0,
+                             j.products ? j.products[1] : 0};
     const float scale = *j.scale;
     for (int64_t i = j.first + 4 * sl_cuda_thread(); i < j.last; i += 4 * sl_cuda_threads()) {
         sl_vec<4> w = sl_vec_load<4>(j.w, i, j.last), s0 = {}, s1 = {};

@@ -119,6 +119,106 @@ static sl_node *fuse_slope_bias(sl_plan *plan, sl_node *slope, const int *count)
     return node;
 }
 
+static sl_node *only_user(const sl_plan *plan, const sl_node *node, const int *count, sl_op op)
+{
+    return count[node->id] == 1 ? only_consumer(plan, node, op) : NULL;
+}
+
+/* The one node `op` that reads a and b as its first inputs; NULL: none, or several. */
+static sl_node *consumer_of_both(const sl_plan *plan, const sl_node *a, const sl_node *b, sl_op op)
+{
+    sl_node *found = only_consumer(plan, a, op);
+    return found && found->in[1] == b ? found : NULL;
+}
+
+/* cross-entropy → mean, and the count of right samples, at the cross-entropy. */
+static sl_node *fuse_loss(sl_plan *plan, sl_node *loss, const int *count)
+{
+    sl_node *mean = only_user(plan, loss, count, SL_OP_MEAN);
+    if (!mean) return NULL;
+    sl_node *node = fused(plan, SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN, mean->attr, loss->n_in, loss->in, loss);
+    if (!node) return NULL;
+    sl_node *right = consumer_of_both(plan, loss->in[0], loss->in[1], SL_OP_COUNT_CORRECT);
+    replace(plan, mean, node);
+    replace(plan, loss->outputs[1], node->outputs[1]);
+    if (right) replace(plan, right, node->outputs[2]);
+    return node;
+}
+
+/* mean's gradient → cross-entropy's gradient → bias gradient, at the cross-entropy's. */
+static sl_node *fuse_loss_gradient(sl_plan *plan, sl_node *slope, const int *count)
+{
+    sl_node *mean = slope->in[0];
+    if (mean->op != SL_OP_MEAN_VJP || count[mean->id] != 1) return NULL;
+    sl_node *in[3] = {mean->in[0], slope->in[1], slope->in[2]};
+    sl_node *node = fused(plan, SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN_VJP, mean->attr, 3, in, slope);
+    if (!node) return NULL;
+    sl_node *sum = only_consumer(plan, slope, SL_OP_BIAS_VJP);
+    replace(plan, slope, node);
+    if (sum && sl_shape_equal(sum->shape, node->outputs[1]->shape)) replace(plan, sum, node->outputs[1]);
+    return node;
+}
+
+/* What batch norm's value feeds in the forward and in the backward pass, where it feeds nothing else: an
+ * activation, and its slope on the way into the norm's own gradient. */
+typedef struct norm_chain {
+    sl_node *activation, *slope, *gradient; /* the last two NULL where nothing is differentiated */
+} norm_chain;
+
+static bool norm_chain_of(const sl_plan *plan, const sl_node *norm, const int *count, norm_chain *chain)
+{
+    *chain = (norm_chain){.activation = only_consumer(plan, norm, SL_OP_ACTIVATION)};
+    if (!chain->activation || chain->activation->n_in > 1) return false;
+    for (int i = 0; i < plan->n_order && !chain->gradient; i++) {
+        sl_node *node = plan->order[i];
+        if (node->op == SL_OP_BATCH_NORM_VJP && node->in[3] == norm->outputs[1]) chain->gradient = node;
+    }
+    int uses = 1;
+    if (chain->gradient) {
+        sl_node *slope = chain->slope = chain->gradient->in[0];
+        if (slope->op != SL_OP_ACTIVATION_VJP || count[slope->id] != 1) return false;
+        if (slope->n_in > 1 && slope->in[1] != norm && slope->in[1] != chain->activation) return false;
+        uses += slope->n_in > 1 && slope->in[1] == norm;
+    }
+    return count[norm->id] == uses;
+}
+
+/* batch norm → activation, forward and backward; the slope finds the value between the two again. */
+static sl_node *fuse_norm(sl_plan *plan, sl_node *norm, const int *count)
+{
+    norm_chain chain;
+    if (!norm_chain_of(plan, norm, count, &chain)) return NULL;
+    sl_batch_norm_attr attr = *(sl_batch_norm_attr *)norm->attr;
+    attr.activated = true;
+    attr.activation = *(sl_activation_attr *)chain.activation->attr;
+    sl_node *node = fused(plan, SL_OP_BATCH_NORM, &attr, norm->n_in, norm->in, norm);
+    if (!node) return NULL;
+    if (chain.gradient) {
+        sl_node *const *old = chain.gradient->in;
+        sl_node *in[6] = {chain.slope->in[0], old[1], old[2], old[3], old[4], norm->in[2]};
+        sl_node *gradient = fused(plan, SL_OP_BATCH_NORM_VJP, &attr, 6, in, chain.gradient);
+        if (!gradient) return NULL;
+        for (int k = 0; k < 3; k++) replace(plan, chain.gradient->outputs[k], gradient->outputs[k]);
+    }
+    replace(plan, chain.activation, node);
+    for (int k = 1; k < 3; k++) replace(plan, norm->outputs[k], node->outputs[k]);
+    return node;
+}
+
+/* batch norm → its running statistics, at the latter: an effect of the norm itself. */
+static sl_node *fuse_tracking(sl_plan *plan, sl_node *track, const int *count)
+{
+    (void)count;
+    sl_node *norm = track->in[0]->op == SL_OP_OUTPUT ? track->in[0]->in[0] : NULL;
+    if (!norm || norm->op != SL_OP_BATCH_NORM) return NULL;
+    ((sl_batch_norm_attr *)norm->attr)->tracks = true;
+    int kept = 0;
+    for (int i = 0; i < plan->n_roots; i++)
+        if (plan->roots[i] != track) plan->roots[kept++] = plan->roots[i];
+    plan->n_roots = kept;
+    return norm;
+}
+
 static const struct fusion {
     const char *name;
     sl_op at, needs[2];
@@ -133,6 +233,19 @@ static const struct fusion {
      SL_OP_ACTIVATION_VJP,
      {SL_OP_ACTIVATION_VJP_BIAS, SL_OP_ACTIVATION_VJP_BIAS},
      fuse_slope_bias},
+    {"cross-entropy + mean + right samples",
+     SL_OP_SOFTMAX_CROSS_ENTROPY,
+     {SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN, SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN_VJP},
+     fuse_loss},
+    {"gradients of mean and cross-entropy + bias gradient",
+     SL_OP_SOFTMAX_CROSS_ENTROPY_VJP,
+     {SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN_VJP, SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN_VJP},
+     fuse_loss_gradient},
+    {"batch norm + activation", SL_OP_BATCH_NORM, {SL_OP_BATCH_NORM, SL_OP_BATCH_NORM_VJP}, fuse_norm},
+    {"batch norm + running statistics",
+     SL_OP_BATCH_NORM_TRACK,
+     {SL_OP_BATCH_NORM, SL_OP_BATCH_NORM},
+     fuse_tracking},
 };
 
 bool sl_plan_fuse(sl_plan *plan)

@@ -92,10 +92,11 @@ static bool make_buffers(sl_plan *plan, const int *last, const bool *packed)
             if (b < 0) plan->data[node->id] = plan->data[node->in[0]->id];
             continue;
         }
-        const bool is_input = node->op == SL_OP_INPUT;
-        const int first = is_input ? -1 : node->op == SL_OP_OUTPUT ? plan->position[node->in[0]->id] : i;
+        /* Filled before the first run, not by it. */
+        const bool is_kept = node->op == SL_OP_INPUT || node->op == SL_OP_FILL;
+        const int first = is_kept ? -1 : node->op == SL_OP_OUTPUT ? plan->position[node->in[0]->id] : i;
         const int b =
-            sl_plan_buffer(plan, sl_node_bytes(plan, node), first, is_input ? plan->n_order : last[node->id]);
+            sl_plan_buffer(plan, sl_node_bytes(plan, node), first, is_kept ? plan->n_order : last[node->id]);
         if (b < 0) return false;
         plan->buffer_of[node->id] = b;
     }
@@ -209,20 +210,32 @@ static void fill_addresses(sl_plan *plan)
     }
 }
 
-/* A pack whose inputs all lie in place already has nothing to do. */
-static void drop_idle_packs(sl_plan *plan)
+/* A pack whose inputs all lie in place already. */
+static bool is_idle_pack(const sl_call *call, size_t real_size)
 {
-    const size_t size = plan->ctx->backend->real_size;
+    if (call->op != SL_OP_PACK) return false;
+    const char *expected = call->out[0].data;
+    for (int k = 0; k < call->n_in; k++) {
+        if (call->in[k].data != expected) return false;
+        expected += (size_t)sl_packed_count(&call->in[k].shape, 1) * real_size;
+    }
+    return true;
+}
+
+/* Takes out what no step has to do: packs of what lies in place, and constants, which are made here. */
+static void drop_idle_calls(sl_plan *plan)
+{
+    const sl_backend *backend = plan->ctx->backend;
     int kept = 0;
     for (int c = 0; c < plan->n_calls; c++) {
         const sl_call *call = &plan->calls[c];
-        bool idle = call->op == SL_OP_PACK;
-        const char *expected = call->n_out ? call->out[0].data : NULL;
-        for (int k = 0; k < call->n_in && idle; k++) {
-            idle = call->in[k].data == expected;
-            expected += (size_t)sl_packed_count(&call->in[k].shape, 1) * size;
+        if (is_idle_pack(call, backend->real_size)) continue;
+        if (call->op == SL_OP_FILL) {
+            void *handle = NULL;
+            backend->run(plan->ctx->device, plan->ctx, call, 1, &handle);
+            if (handle) backend->release(plan->ctx->device, handle);
+            continue;
         }
-        if (idle) continue;
         plan->calls[kept] = plan->calls[c];
         plan->call_nodes[kept] = plan->call_nodes[c];
         plan->call_buffer[kept++] = plan->call_buffer[c];
@@ -260,7 +273,7 @@ bool sl_plan_place(sl_plan *plan)
     if (good) {
         /* Packed gradients: `data` held the block's or the piece's address already. */
         fill_addresses(plan);
-        drop_idle_packs(plan);
+        drop_idle_calls(plan);
     }
     free(last);
     free(packed);

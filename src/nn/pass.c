@@ -212,7 +212,7 @@ static void diagnose(builder *b, sl_pass *pass, sl_node *const *gradients)
     add_root(b, sl_node_new(b->graph, SL_OP_RECORD, NULL, n, in));
 }
 
-/* Gradients, packed into one block; clipping; the learning rate; the update; the counters. */
+/* Gradients, packed into one block; clipping; the learning rate and the counters; the update. */
 static void append_update(builder *b, sl_pass *pass)
 {
     sl_model *model = b->model;
@@ -230,8 +230,9 @@ static void append_update(builder *b, sl_pass *pass)
     sl_node_rename(pack, "gradients");
     if (model->options.diagnose) diagnose(b, pass, gradients);
     sl_node *plateau = sl_variable_node(b->graph, model->plateau);
-    const sl_schedule_attr schedule = schedule_attr(model, pass->steps, pass->epochs);
-    sl_node *rate = sl_node2(SL_OP_SCHEDULE, &schedule, b->step, plateau);
+    sl_node *products = sl_variable_node(b->graph, model->products);
+    const sl_advance_attr advance = {schedule_attr(model, pass->steps, pass->epochs), o->beta1, o->beta2};
+    sl_node *rate = sl_node3(SL_OP_ADVANCE, &advance, b->step, plateau, products);
     sl_node *scale = NULL;
     if (model->options.clip_norm > 0)
         scale = sl_node1(SL_OP_CLIP_SCALE, &(sl_clip_scale_attr){model->options.clip_norm},
@@ -251,9 +252,8 @@ static void append_update(builder *b, sl_pass *pass)
     sl_node *in[16] = {sl_variable_node(b->graph, model->block), pack, rate, scale};
     int n = 4;
     for (int i = 0; i < model->n_slots; i++) in[n++] = sl_variable_node(b->graph, model->slots[i]);
-    sl_node *products = in[n++] = sl_variable_node(b->graph, model->products);
+    in[n++] = products;
     add_root(b, sl_node_new(b->graph, SL_OP_UPDATE, &attr, n, in));
-    add_root(b, sl_node2(SL_OP_ADVANCE, &attr, b->step, products));
     add_root(b, rate);
 }
 
@@ -292,6 +292,13 @@ sl_pass *sl_training_pass(sl_model *model, sl_dataset *data, int last_epoch)
     return finish(&b, pass) ? pass : NULL;
 }
 
+sl_plan_info sl_model_plan(sl_model *model, sl_dataset *train)
+{
+    if (!model || !train || !sl_ok(model->ctx)) return (sl_plan_info){0};
+    const sl_pass *pass = sl_training_pass(model, train, model->training.plan ? model->training.epochs : 1);
+    return sl_plan_describe(pass ? pass->plan : NULL);
+}
+
 sl_pass *sl_evaluation_pass(sl_model *model, sl_dataset *data)
 {
     sl_pass *pass = &model->evaluation;
@@ -307,7 +314,7 @@ sl_pass *sl_evaluation_pass(sl_model *model, sl_dataset *data)
         draw(&b, data, false);
         if (b.valid && copy_forward(&b, false)) {
             add_root(&b, record(&b, pass));
-            add_root(&b, sl_node1(SL_OP_ADVANCE, &(sl_update_attr){0}, b.step));
+            add_root(&b, sl_node1(SL_OP_ADVANCE, &(sl_advance_attr){0}, b.step));
         }
     }
     return finish(&b, pass) ? pass : NULL;

@@ -42,6 +42,24 @@ static bool infer_cross_entropy_vjp(sl_node *node) /* dloss, probabilities, labe
     return sl_set_output(node, 0, SL_FLOAT, node->in[1]->shape);
 }
 
+/* Made by fusion. Logits, labels → mean loss [1], probabilities, samples that are right [1]; the attribute is
+ * the mean's. */
+static bool infer_cross_entropy_mean(sl_node *node)
+{
+    const sl_shape one = {1, {1}};
+    sl_set_output(node, 0, SL_FLOAT, one);
+    sl_set_output(node, 1, SL_FLOAT, node->in[0]->shape);
+    return sl_set_output(node, 2, SL_FLOAT, one);
+}
+
+/* Cotangent of the mean, probabilities, labels → that of the logits, and its sum over the samples. */
+static bool infer_cross_entropy_mean_vjp(sl_node *node)
+{
+    const sl_shape z = node->in[1]->shape;
+    sl_set_output(node, 0, SL_FLOAT, z);
+    return sl_set_output(node, 1, SL_FLOAT, (sl_shape){1, {sl_shape_last(z)}});
+}
+
 /* z, t of the same shape; or labels [n] with z [n, 1] */
 static bool infer_logistic(sl_node *node)
 {
@@ -75,6 +93,10 @@ const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY = {
                                    {2, {SL_ANY(SL_BATCH, 1), SL_CLASS(1, SL_BATCH)}},
                                    {0}}};
 const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_VJP = {.infer = infer_cross_entropy_vjp};
+const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_MEAN = {.attr_size = sizeof(sl_mean_attr),
+                                                         .infer = infer_cross_entropy_mean};
+const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_MEAN_VJP = {.attr_size = sizeof(sl_mean_attr),
+                                                             .infer = infer_cross_entropy_mean_vjp};
 const sl_op_rules sl_rules_LOGISTIC_CROSS_ENTROPY = {
     .infer = infer_logistic,
     .vjp = vjp_logistic,

@@ -49,8 +49,11 @@ static bool infer_bias(sl_node *node)
     return sl_set_output(node, 0, SL_FLOAT, node->in[0]->shape);
 }
 
+/* Batch norm takes out what a bias in front of it adds to a channel: that gradient is 0, not the rounding
+ * noise of a sum. */
 static sl_node *bias_vjp(sl_node *dy, const sl_node *bias)
 {
+    if (dy && dy->op == SL_OP_BATCH_NORM_VJP) return sl_constant(dy->graph, bias->shape, 0);
     sl_shape_attr attr = {.shape = bias->shape};
     return sl_node1(SL_OP_BIAS_VJP, &attr, dy);
 }

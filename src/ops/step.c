@@ -24,8 +24,7 @@ static bool infer_nothing(sl_node *node)
 }
 
 const sl_op_rules sl_rules_DRAW_BATCH = {.attr_size = sizeof(sl_draw_attr), .infer = infer_draw};
-const sl_op_rules sl_rules_SCHEDULE = {.attr_size = sizeof(sl_schedule_attr), .infer = infer_scalar};
 const sl_op_rules sl_rules_CLIP_SCALE = {.attr_size = sizeof(sl_clip_scale_attr), .infer = infer_scalar};
 const sl_op_rules sl_rules_UPDATE = {.attr_size = sizeof(sl_update_attr), .infer = infer_nothing};
 const sl_op_rules sl_rules_RECORD = {.infer = infer_nothing};
-const sl_op_rules sl_rules_ADVANCE = {.attr_size = sizeof(sl_update_attr), .infer = infer_nothing};
+const sl_op_rules sl_rules_ADVANCE = {.attr_size = sizeof(sl_advance_attr), .infer = infer_scalar};
