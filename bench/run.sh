@@ -45,7 +45,7 @@ done
 [ -s "$work/peers" ] || echo "no PyTorch found (PYTHON names other interpreters): measuring Slope alone" >&2
 
 peer() { "$1" "$here/peers/torch_train.py" --model "$2" --threads "$threads" --mode "$3" --rounds "$4" 2> "$work/log"; }
-first_rate() { sed 's/.*\[\([0-9]*\).*/\1/'; }
+first_rate() { sed -n 's/.*"samples_per_second": \[\([0-9]*\).*/\1/p'; }
 
 # The best mode of each interpreter for each model.
 while read -r python version; do
@@ -80,6 +80,9 @@ runs = collections.OrderedDict()
 peaks = []
 for text in open(source):
     line = json.loads(text)
+    if "failed" in line:
+        print(f"{line.get('model', '')} {line.get('mode', '')}: {line['failed']}", file=sys.stderr)
+        continue
     name = line["framework"] + (" (" + line["mode"] + ")" if "mode" in line else "")
     runs.setdefault(line["model"], collections.OrderedDict()).setdefault(name, []).append(line["samples_per_second"])
     if "peak_gflops" in line:

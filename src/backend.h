@@ -80,6 +80,9 @@ typedef struct sl_backend {
     /* Runs the calls in order. `handle` belongs to the plan: a back end may keep a captured graph there. */
     sl_status (*run)(sl_device *device, sl_context *ctx, const sl_call *calls, int n, void **handle);
     void (*release)(sl_device *device, void *handle);
+    /* How many launches these calls make on the device, -1 after a failure. NULL: nothing is launched there.
+     */
+    int (*launches)(sl_device *device, sl_context *ctx, const sl_call *calls, int n);
     /* Guarded placement: a tensor's life begins (its values are NaN) or ends (who reads it is to be caught).
      * NULL: memory is the host's. */
     void (*life)(sl_device *device, void *memory, size_t bytes, bool begins);

@@ -35,6 +35,37 @@ if(TARGET slope_command AND BASH_PROGRAM)
   set_tests_properties(test_cli PROPERTIES TIMEOUT $<IF:$<BOOL:${SLOPE_SANITIZE}>,1500,300> PROCESSORS 2)
 endif()
 
+# The PTX of the exact kernels, once: a build of one kind says it for all.
+if(BASH_PROGRAM AND NOT SLOPE_SANITIZE AND NOT SLOPE_SIMT)
+  add_test(NAME test_ptx COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_ptx.sh ${CMAKE_SOURCE_DIR} "${CMAKE_CUDA_COMPILER}"
+    ${SLOPE_CUDA_FLAGS})
+  set_tests_properties(test_ptx PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS slow PROCESSORS 2)
+endif()
+
+# Against cuRAND's own header, compiled for the host.
+find_path(SLOPE_CURAND_INCLUDE_DIR curand_kernel.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ENV CUDA_HOME ENV CUDA_PATH
+  PATHS /usr/local/cuda PATH_SUFFIXES include)
+if(SLOPE_CURAND_INCLUDE_DIR)
+  add_executable(test_curand test_curand.cpp)
+  target_include_directories(test_curand PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMOCKA_INCLUDE_DIR})
+  target_include_directories(test_curand SYSTEM PRIVATE ${SLOPE_CURAND_INCLUDE_DIR})
+  target_link_libraries(test_curand PRIVATE slope slope_flags ${CMOCKA_LIBRARY})
+  add_test(NAME test_curand COMMAND test_curand)
+elseif(BASH_PROGRAM)
+  add_test(NAME test_curand COMMAND ${BASH_PROGRAM} -c "echo skipped: the headers of cuRAND were not found; exit 77")
+endif()
+if(TEST test_curand)
+  set_tests_properties(test_curand PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300 LABELS cuda)
+endif()
+
 if(SLOPE_SIMT)
-  add_subdirectory(simt_selftest)
+  add_executable(test_simt_blas test_simt_blas.cu)
+  set_source_files_properties(test_simt_blas.cu PROPERTIES LANGUAGE CXX)
+  set_target_properties(test_simt_blas PROPERTIES CXX_STANDARD 17)
+  target_include_directories(test_simt_blas PRIVATE simt ${CMOCKA_INCLUDE_DIR})
+  target_compile_options(test_simt_blas PRIVATE -x c++)
+  target_compile_definitions(test_simt_blas PRIVATE SLOPE_SIMT)
+  target_link_libraries(test_simt_blas PRIVATE slope slope_flags ${CMOCKA_LIBRARY})
+  add_test(NAME test_simt_blas COMMAND test_simt_blas)
+  set_tests_properties(test_simt_blas PROPERTIES LABELS cuda TIMEOUT 300)
 endif()

@@ -51,6 +51,7 @@ typedef struct kernel_case {
     FAMILY(pool)                                                                                             \
     FAMILY(norm)                                                                                             \
     FAMILY(softmax)                                                                                          \
+    FAMILY(loss)                                                                                             \
     FAMILY(random)                                                                                           \
     FAMILY(step)                                                                                             \
     FAMILY(update)

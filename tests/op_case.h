@@ -37,6 +37,37 @@ typedef struct op_run {
     double *values[MAX_IN], *weights;
 } op_run;
 
+/* What CUDA devices have run since the program began: operations, and rows of activations.def alone and as
+ * slopes. */
+typedef struct case_log {
+    bool op[SL_OP_COUNT], row[SL_ROW_COUNT], slope[SL_ROW_COUNT];
+} case_log;
+static case_log case_ran;
+static const sl_backend *case_backend;
+
+static inline sl_status case_watch_run(sl_device *device, sl_context *ctx, const sl_call *calls, int n,
+                                       void **handle)
+{
+    for (int i = 0; i < n; i++) {
+        case_ran.op[calls[i].op] = true;
+        const sl_activation_attr *row = calls[i].attr;
+        if (calls[i].op == SL_OP_ACTIVATION) case_ran.row[row->id] = true;
+        if (calls[i].op == SL_OP_ACTIVATION_VJP) case_ran.slope[row->id] = true;
+    }
+    return case_backend->run(device, ctx, calls, n, handle);
+}
+
+/* From here on, a context on a CUDA device notes what it runs. */
+static inline void case_watch(sl_context *ctx)
+{
+    static sl_backend watched;
+    if (strcmp(sl_device_name(ctx), "cuda") != 0) return;
+    case_backend = ctx->backend;
+    watched = *ctx->backend;
+    watched.run = case_watch_run;
+    ctx->backend = &watched;
+}
+
 /* Uniform in [-1, 1), the same for every device. */
 static inline double case_random(uint32_t stream, int64_t i)
 {
@@ -102,7 +133,8 @@ static inline op_run case_open(const op_case *c, const sl_open_options *device,
                                const sl_plan_options *options, int valid)
 {
     op_run run = {.ctx = sl_open_with(device), .valid = valid};
-    assert_null(sl_error(run.ctx));
+    if (sl_error(run.ctx)) fail_msg("%s", sl_error(run.ctx));
+    case_watch(run.ctx);
     run.graph = sl_graph_new(run.ctx);
     for (int k = 0; k < c->n_in; k++) run.in[k] = case_input(&run, &c->in[k], k);
     run.node = sl_node_new(run.graph, c->op, c->attr, c->n_in, run.in);

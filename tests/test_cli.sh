@@ -100,7 +100,10 @@ accept eval good.safetensors --data digits --limit-test 200 --json; has out '"co
 accept info; has out "zlib"; has out "digits"
 accept info good.safetensors; has out dense1.weight; has out "101 770"; has out "$fingerprint"
 accept info cnn; has out "1 200 330"; has out "24.18 M"
-accept info lenet --plan; has out "plan on cpu"
+accept info lenet --plan --device cpu; has out "plan on cpu"; has out "batch 128"; has out "update"
+if "$slope" info | grep -q "cuda *simulated"; then
+    accept info mlp --device cuda --batch 20; has out "plan on cuda"; has out "batch 20"; has out " launches, "
+fi
 accept predict good.safetensors --data digits --index 0 --top 3; has out "class"
 accept predict good.safetensors --data digits --index 0 --json; has out '"label":'
 

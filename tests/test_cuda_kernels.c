@@ -239,6 +239,9 @@ static void test_sums_over_dimensions(void **state)
     check_sum_to(reals(1, -1, 1, DIMS(3, 1100, 2, 8)), space(SL_FLOAT, DIMS(3, 1, 2, 8)), 3, 3);
     check_sum_to(reals(1, -1, 1, DIMS(300, 300)), space(SL_FLOAT, DIMS(1)), 300, 299);
     check_sum_to(reals(1, -1, 1, DIMS(6, 5)), space(SL_FLOAT, DIMS(6, 5)), 6, 3);
+    /* more sums of several leaf blocks than there are counters for */
+    check_sum_to(reals(1, -1, 1, DIMS(1030, 1050)), space(SL_FLOAT, DIMS(1030, 1)), 0, 0);
+    check_sum_to(reals(1, -1, 1, DIMS(1030, 1050, 2)), space(SL_FLOAT, DIMS(1030, 1, 2)), 0, 0);
     check_sum_to(reals(1, -1, 1, DIMS(0, 5)), space(SL_FLOAT, DIMS(5)), 0, 0);
     check_sum_to(reals(1, -1, 1, DIMS(4, 0)), space(SL_FLOAT, DIMS(4, 1)), 0, 0);
 }

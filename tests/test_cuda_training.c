@@ -2,6 +2,7 @@
  * one by one, among them the operations for which src/ops has no samples. */
 #include "cuda_case.h"
 
+#include "core/activation.h"
 #include "nn/optim.h"
 #include "slope/optim.h"
 
@@ -55,6 +56,60 @@ static void check_norm(int64_t rows, int64_t channels, int64_t batch, int32_t va
                              .valid = valid};
     case_check(&track);
     case_end();
+}
+
+/* With the activation behind it, and the running statistics moved in the same call. */
+static void check_activated_norm(int row, int64_t rows, int64_t channels, int64_t batch, int32_t valid)
+{
+    const sl_activation_info *info = sl_activation_row_info(row);
+    sl_batch_norm_attr attr = {.epsilon = 1e-5f,
+                               .momentum = 0.1f,
+                               .activated = true,
+                               .activation = {row, info->parameter[0].value, info->parameter[1].value},
+                               .tracks = true};
+    const sl_tensor x = reals(1, -2, 3, DIMS(rows, channels)), dy = reals(2, -1, 1, DIMS(rows, channels)),
+                    gamma = reals(3, 0.5f, 1.5f, DIMS(channels)), beta = reals(4, -1, 1, DIMS(channels)),
+                    mean = reals(5, -1, 1, DIMS(channels)), variance = reals(6, 0.1f, 2, DIMS(channels)),
+                    y = space(SL_FLOAT, DIMS(rows, channels));
+    cuda_case c = {.op = SL_OP_BATCH_NORM,
+                   .attr = &attr,
+                   .in = {x, gamma, beta, mean, variance},
+                   .n_in = 5,
+                   .out = {y, mean, variance},
+                   .n_out = 3,
+                   .batch = batch,
+                   .valid = valid};
+    case_check(&c);
+    attr.activated = false;
+    case_check(&c);
+    attr.activated = true;
+    attr.tracks = false;
+    case_check(&c);
+    c = (cuda_case){.op = SL_OP_BATCH_NORM_VJP,
+                    .attr = &attr,
+                    .in = {dy, x, gamma, mean, variance, beta},
+                    .n_in = 6,
+                    .out = {y, gamma, beta},
+                    .n_out = 3,
+                    .batch = batch,
+                    .valid = valid};
+    for (int absent = 0; absent < 4; absent++) {
+        c.absent[1] = absent & 1;
+        c.absent[2] = absent & 2;
+        case_check(&c);
+    }
+    case_end();
+}
+
+static void test_activated_norms(void **state)
+{
+    (void)state;
+    for (int row = 0; row < SL_ROW_COUNT; row++) check_activated_norm(row, 40, 5, 4, 3);
+    check_activated_norm(SL_ROW_RELU, 7, 12, 7, 7);
+    check_activated_norm(SL_ROW_GELU, 1, 4, 1, 1);
+    check_activated_norm(SL_ROW_RELU, 8, 3, 4, 0);
+    check_activated_norm(SL_ROW_GELU, 2100, 6, 21, 20);
+    check_activated_norm(SL_ROW_RELU, 9 * 1024 + 1, 8, 0, 0);
 }
 
 static void test_norms(void **state)
@@ -121,6 +176,34 @@ static void check_softmax(int64_t rows, int64_t k, int32_t valid)
                     .batch = rows,
                     .valid = valid};
     case_check(&c);
+    const sl_tensor mean = space(SL_FLOAT, DIMS(1)), count = space(SL_FLOAT, DIMS(1));
+    for (int per_sample = 0; per_sample < 2; per_sample++) {
+        const sl_mean_attr attr = {per_sample, {0}};
+        c = (cuda_case){.op = SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN,
+                        .attr = &attr,
+                        .in = {z, label},
+                        .n_in = 2,
+                        .out = {mean, p, count},
+                        .n_out = 3,
+                        .batch = rows,
+                        .valid = valid};
+        case_check(&c);
+        c.absent[2] = true;
+        case_check(&c);
+        c.absent[1] = true;
+        case_check(&c);
+        c = (cuda_case){.op = SL_OP_SOFTMAX_CROSS_ENTROPY_MEAN_VJP,
+                        .attr = &attr,
+                        .in = {one_real(0.7f), dy, label},
+                        .n_in = 3,
+                        .out = {p, space(SL_FLOAT, DIMS(k))},
+                        .n_out = 2,
+                        .batch = rows,
+                        .valid = valid};
+        case_check(&c);
+        c.absent[1] = true;
+        case_check(&c);
+    }
     case_end();
 }
 
@@ -335,9 +418,13 @@ int main(void)
     const int closed = case_open();
     if (closed) return closed;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norms),         cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_random),        cmocka_unit_test(test_draw),
-        cmocka_unit_test(test_single_values), cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_activated_norms),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_draw),
+        cmocka_unit_test(test_single_values),
+        cmocka_unit_test(test_updates),
         cmocka_unit_test(test_statistics),
     };
     return case_close(cmocka_run_group_tests(tests, NULL, NULL));

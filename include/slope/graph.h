@@ -109,11 +109,13 @@ SL_API sl_status sl_plan_get_double(sl_plan *plan, const sl_node *node, double *
 SL_API sl_status sl_plan_set_valid(sl_plan *plan, int samples); /* the first `samples` of the batch count */
 SL_API sl_status sl_plan_run(sl_plan *plan);
 
-/* Nodes in order of execution with shapes, bytes, offsets, lifetimes and kernels; then fusions and totals. */
+/* Nodes in order of execution with shapes, bytes, offsets, lifetimes, kernels and, on CUDA, launches; then
+ * fusions and totals. */
 SL_API void sl_plan_print(const sl_plan *plan, FILE *to);
 typedef struct sl_plan_info {
     int calls, fusions;
     int64_t arena_bytes, live_bytes; /* the arena, and the largest sum of tensors alive at once */
+    int launches;                    /* of a run, on CUDA; 0 elsewhere, where nothing is launched */
 } sl_plan_info;
 SL_API sl_plan_info sl_plan_describe(const sl_plan *plan);
 

@@ -113,7 +113,9 @@ typedef struct sl_diagnosis {
 /* Row number i, counted from 0; false past the last, and where nothing was recorded. */
 SL_API bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row);
 
-/* The training plan (after the first sl_fit), else the evaluation's: see sl_plan_print. */
+/* Makes the plan of a training step on `train`, as sl_fit does, and runs nothing. */
+SL_API sl_plan_info sl_model_plan(sl_model *model, sl_dataset *train);
+/* The training plan (after the first sl_fit or sl_model_plan), else the evaluation's: see sl_plan_print. */
 SL_API void sl_model_print(sl_model *model, FILE *to);
 
 /* --- files (safetensors) --- */

@@ -133,8 +133,7 @@ bool cli_image_normalise(cli_image *image);                    /* inverts a brig
 /* --- layers.c --- */
 
 /* A table of the layers of a line for images of the given size. Returns an exit status. */
-int cli_print_layers(sl_context *ctx, const cli_options *o, const char *line, sl_activation activation,
-                     const int64_t *dims);
+int cli_print_layers(sl_context *ctx, const char *line, sl_activation activation, const int64_t *dims);
 
 /* --- the commands --- */
 int cli_train(cli_options *o);

@@ -127,13 +127,32 @@ static int model_file(const cli_options *o, const char *path)
 
 /* --- a model line --- */
 
-static int model_line(const cli_options *o, const char *line)
+/* What train would run with the same options; nothing is trained. */
+static int training_plan(cli_options *o, const char *line)
+{
+    int status = CLI_SUCCESS;
+    sl_context *ctx = cli_open(o, &status);
+    if (!ctx) return status;
+    sl_dataset *data = sl_digits(ctx, 1, SL_TRAIN, 1); /* of MNIST's form */
+    o->model = line;
+    sl_model *model = data ? cli_model(ctx, o, data, &status) : NULL;
+    if (model) {
+        sl_model_plan(model, data);
+        printf("\nA training step\n");
+        sl_model_print(model, stdout);
+    }
+    if (status == CLI_SUCCESS && sl_error(ctx)) status = cli_fail_context(o, ctx, false);
+    sl_close(ctx);
+    return status;
+}
+
+static int model_line(cli_options *o, const char *line)
 {
     const char *const presets[] = {"softmax", "mlp", "lenet", "cnn", NULL};
     int status = CLI_SUCCESS;
     sl_context *ctx = cli_open_plain(o, 0, &status);
     if (!ctx) return status;
-    status = cli_print_layers(ctx, o, line, SL_RELU, (const int64_t[]){28, 28, 1, 0});
+    status = cli_print_layers(ctx, line, SL_RELU, (const int64_t[]){28, 28, 1, 0});
     if (status == CLI_USAGE && !strpbrk(line, " \t")) {
         const char *near = cli_nearest(line, presets);
         cli_fail(o, CLI_USAGE, "%s%s%s%s", sl_error(ctx), near ? ". Did you mean " : "", near ? near : "",
@@ -142,7 +161,8 @@ static int model_line(const cli_options *o, const char *line)
         status = cli_fail_context(o, ctx, true);
     }
     sl_close(ctx);
-    return status;
+    const bool plan = o->plan || cli_given(o, CLI_DEVICE) || cli_given(o, CLI_BATCH);
+    return status == CLI_SUCCESS && plan ? training_plan(o, line) : status;
 }
 
 int cli_info(cli_options *o)

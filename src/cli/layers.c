@@ -103,8 +103,7 @@ static void add_node(table *t, const sl_node *node)
     t->row_work = is(node, "input") ? 0 : work(node);
 }
 
-int cli_print_layers(sl_context *ctx, const cli_options *o, const char *line, sl_activation activation,
-                     const int64_t *dims)
+int cli_print_layers(sl_context *ctx, const char *line, sl_activation activation, const int64_t *dims)
 {
     sl_graph *graph = sl_graph_new(ctx);
     sl_node *logits = sl_model_line(sl_input_dims(graph, "image", dims), line, activation, (sl_init){0});
@@ -125,9 +124,5 @@ int cli_print_layers(sl_context *ctx, const cli_options *o, const char *line, sl
     printf("\nact is %s. FLOP: multiplications and additions for one image, forward; a\n"
            "training step takes about three times as many.\n",
            sl_activation_name(activation.row));
-    if (o->plan) {
-        printf("\nThe plan for one image\n");
-        sl_model_print(model, stdout);
-    }
     return CLI_SUCCESS;
 }

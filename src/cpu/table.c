@@ -6,8 +6,8 @@
     FAMILY(matmul)                                                                                           \
     FAMILY(conv)                                                                                             \
     FAMILY(activation)                                                                                       \
-    FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm) FAMILY(softmax) FAMILY(random)              \
-        FAMILY(statistics) FAMILY(step) FAMILY(update)
+    FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm) FAMILY(softmax) FAMILY(loss)                \
+        FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
 #define SL_FAST_FAMILIES(FAMILY) FAMILY(matmul_fast) FAMILY(conv_fast)
 // clang-format on
 

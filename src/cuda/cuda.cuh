@@ -31,8 +31,8 @@ extern "C" {
     FAMILY(matmul)                                                                                           \
     FAMILY(conv)                                                                                             \
     FAMILY(activation)                                                                                       \
-    FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm) FAMILY(softmax) FAMILY(random)              \
-        FAMILY(statistics) FAMILY(step) FAMILY(update)
+    FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm) FAMILY(softmax) FAMILY(loss)                \
+        FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
 // clang-format on
 /* Not exact: these stand before the others and support a call only on a device that is not exact. */
 #define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
@@ -57,6 +57,11 @@ int sl_cuda_max_shared(const sl_device *device); /* bytes of dynamic shared memo
  * device's stream and to this workspace; NULL on an exact device. */
 struct cublasContext *sl_cuda_blas_handle(const sl_device *device);
 void *sl_cuda_blas_workspace(const sl_device *device, size_t *bytes);
+
+/* SL_CUDA_COUNTERS counters in device memory for sl_cuda_last, all 0 between two launches, and so shared by
+ * all calls: those of a stream run one after another. */
+enum { SL_CUDA_COUNTERS = 1024 };
+unsigned *sl_cuda_counters(const sl_device *device);
 
 /* Keeps the first failure of a run, which then ends with SL_DEVICE. `what` lives for ever. */
 void sl_cuda_note(sl_device *device, cudaError_t error, const char *what, const char *node);
@@ -122,6 +127,28 @@ static __device__ __forceinline__ int64_t sl_cuda_thread(void)
 static __device__ __forceinline__ int64_t sl_cuda_threads(void)
 {
     return (int64_t)gridDim.x * blockDim.x;
+}
+
+/* Called by a whole block, behind what it has written for the last of the `blocks` that share a counter. True
+ * in that last one, where sl_cuda_fresh then reads what all of them wrote. The counter is 0 before the first
+ * comes and after the last. The first barrier puts the block's stores before the fence of its first thread,
+ * by which the counter publishes them; costs about a microsecond. */
+static __device__ __forceinline__ bool sl_cuda_last(unsigned *counter, int64_t blocks)
+{
+    bool last = false;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        last = atomicInc(counter, (unsigned)(blocks - 1)) == (unsigned)(blocks - 1);
+        __threadfence();
+    }
+    return __syncthreads_or(last);
+}
+
+/* What another block of the launch has written: past the first-level cache, which may not know it. */
+template <class T> static __device__ __forceinline__ T sl_cuda_fresh(const T *p)
+{
+    return __ldcg(p);
 }
 
 /* --- a call's tensors, on the host --- */

@@ -33,6 +33,11 @@ int sl_cuda_max_shared(const sl_device *device)
     return device->max_shared;
 }
 
+unsigned *sl_cuda_counters(const sl_device *device)
+{
+    return device->counters;
+}
+
 struct cublasContext *sl_cuda_blas_handle(const sl_device *device)
 {
     return device->blas;
@@ -159,6 +164,7 @@ static void cuda_close(sl_device *device)
     cudaSetDevice(device->index);
     if (device->blas) cublasDestroy(device->blas);
     if (device->blas_workspace) cudaFree(device->blas_workspace);
+    if (device->counters) cudaFree(device->counters);
     if (device->stream) cudaStreamDestroy(device->stream);
     cudaGetLastError();
     free(device);
@@ -205,8 +211,11 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
     device->max_shared = (int)found.sharedMemPerBlockOptin;
     /* Non-blocking: nothing that another part of the process does on the default stream concerns it. */
     error = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    if (error == cudaSuccess) error = cudaMalloc(&device->counters, SL_CUDA_COUNTERS * sizeof(unsigned));
+    if (error == cudaSuccess)
+        error = cudaMemsetAsync(device->counters, 0, SL_CUDA_COUNTERS * sizeof(unsigned), device->stream);
     if (error != cudaSuccess) {
-        refuse_device(ctx, &found, error, "making a stream");
+        refuse_device(ctx, &found, error, "making a stream and counters");
         cuda_close(device);
         return nullptr;
     }
@@ -294,6 +303,7 @@ static void cuda_life(sl_device *device, void *memory, size_t bytes, bool begins
     if (!begins) SL_LIFE(memory, false);
 }
 
-const sl_backend sl_backend_cuda = {"cuda",        sizeof(float), false,           cuda_open, cuda_close,
-                                    cuda_describe, cuda_kernels,  cuda_alloc,      cuda_free, cuda_upload,
-                                    cuda_download, sl_cuda_run,   sl_cuda_release, cuda_life};
+const sl_backend sl_backend_cuda = {"cuda",          sizeof(float),    false,         cuda_open,
+                                    cuda_close,      cuda_describe,    cuda_kernels,  cuda_alloc,
+                                    cuda_free,       cuda_upload,      cuda_download, sl_cuda_run,
+                                    sl_cuda_release, sl_cuda_launches, cuda_life};

@@ -11,6 +11,7 @@ struct sl_device {
     bool exact;
     sl_precision precision;
     int sms, max_shared;
+    unsigned *counters;
     struct cublasContext *blas;
     void *blas_workspace;
     size_t blas_workspace_bytes;
@@ -26,4 +27,5 @@ sl_status sl_cuda_report(sl_device *device, sl_context *ctx);
 
 sl_status sl_cuda_run(sl_device *device, sl_context *ctx, const sl_call *calls, int n, void **handle);
 void sl_cuda_release(sl_device *device, void *handle);
+int sl_cuda_launches(sl_device *device, sl_context *ctx, const sl_call *calls, int n);
 #endif

@@ -1,12 +1,24 @@
-/* Random tensors and dropout masks, from core/philox.h: the words of a cuRAND Philox state with
- * curand_init(seed, stream | step << 32, element). A thread makes the four elements of one block of words.
- * Bytes per element: 4, dropout 8. */
+/* Random tensors and dropout masks, by cuRAND's own function: the words of a Philox state with
+ * curand_init(seed, stream | step << 32, element), those of core/philox.h. A thread makes the four elements
+ * of one block of words: a state would carry an offset and a place in the block, which are known here. Bytes
+ * per element: 4, dropout 8. */
+#include <curand_philox4x32_x.h>
+
 #include "core/philox.h"
 #include "cuda/elementwise.cuh"
 
 /* Types too: those of two files may have one name. */
 namespace
 {
+
+/* Elements 4·block … 4·block + 3; sl_random_words4 on the CPU. */
+static __device__ __forceinline__ sl_words random_words4(uint64_t seed, uint32_t stream, uint32_t step,
+                                                         uint64_t block)
+{
+    const uint4 w = curand_Philox4x32_10(make_uint4((uint32_t)block, (uint32_t)(block >> 32), stream, step),
+                                         make_uint2((uint32_t)seed, (uint32_t)(seed >> 32)));
+    return sl_words{{w.x, w.y, w.z, w.w}};
+}
 
 struct random_job {
     float low, span, deviation;
@@ -20,7 +32,7 @@ static __global__ void __launch_bounds__(SL_BLOCK)
     random_kernel(const __grid_constant__ random_job j, int64_t count)
 {
     for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
-        const sl_words words = sl_random_words4(j.seed, j.stream, 0, (uint64_t)i / 4);
+        const sl_words words = random_words4(j.seed, j.stream, 0, (uint64_t)i / 4);
         sl_vec<4> value;
 #pragma unroll
         for (int k = 0; k < 4; k++) value.v[k] = j.low + j.span * sl_uniform(words.w[k]);
@@ -76,7 +88,7 @@ static __global__ void __launch_bounds__(SL_BLOCK)
 {
     const uint32_t step = (uint32_t)*j.step;
     for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
-        const sl_words words = sl_random_words4(j.seed, j.stream, step, (uint64_t)i / 4);
+        const sl_words words = random_words4(j.seed, j.stream, step, (uint64_t)i / 4);
         sl_vec<4> v = sl_vec_load<4>(j.x, i, count);
 #pragma unroll
         for (int k = 0; k < 4; k++) v.v[k] = words.w[k] >= j.dropped ? v.v[k] * j.gain : 0.0f;

@@ -208,45 +208,73 @@ struct store_result {
     }
 };
 
-/* A warp for each leaf block of each result. */
 struct runs {
     plan p;
     const float *x;
-    float *y, *sums; /* sums [result][leaf]; NULL: there is one leaf block */
-    int64_t results, leaves, batch;
+    float *y, *sums; /* sums [result][leaf] */
+    int64_t results, leaves, parts, batch;
     const int32_t *valid;
+    unsigned *counters; /* of the results, where a result has several parts */
 };
 
-static __global__ void __launch_bounds__(SL_BLOCK) runs_kernel(const __grid_constant__ runs j)
+/* One leaf block of a result, by a warp; its first lane has the sum. `terms`: how many count. */
+static __device__ __forceinline__ float sum_run(const runs &j, int64_t result, int64_t leaf, int64_t terms)
 {
-    const int64_t run = j.p.sum[1], stride = j.p.keep[1] * run, items = j.results * j.leaves;
-    const int64_t terms = sl_cuda_valid_rows(j.valid, j.batch, j.p.terms), warps = sl_cuda_threads() / 32;
-    const int lane = (int)threadIdx.x % 32;
-    for (int64_t item = sl_cuda_thread() / 32; item < items; item += warps) {
-        const int64_t leaf = item % j.leaves, result = item / j.leaves;
-        const float *x = j.x + result / j.p.keep[1] * j.p.sum[0] * stride + result % j.p.keep[1] * run;
-        const int64_t end = sl_smaller((leaf + 1) * SL_LEAF, terms);
-        float acc = 0;
-        for (int64_t t = leaf * SL_LEAF + lane; t < end; t += SL_LANES) acc += x[t / run * stride + t % run];
-        acc = sl_fold_lanes(acc);
-        if (lane == 0) (j.sums ? j.sums : j.y)[item] = acc;
+    const int64_t run = j.p.sum[1], stride = j.p.keep[1] * run;
+    const float *x = j.x + result / j.p.keep[1] * j.p.sum[0] * stride + result % j.p.keep[1] * run;
+    const int64_t end = sl_smaller((leaf + 1) * SL_LEAF, terms);
+    float acc = 0;
+    for (int64_t t = leaf * SL_LEAF + threadIdx.x % 32; t < end; t += SL_LANES)
+        acc += x[t / run * stride + t % run];
+    return sl_fold_lanes(acc);
+}
+
+/* A warp for each result, where one leaf block is all. */
+static __global__ void __launch_bounds__(SL_BLOCK) short_runs_kernel(const __grid_constant__ runs j)
+{
+    const int64_t terms = sl_cuda_valid_rows(j.valid, j.batch, j.p.terms);
+    for (int64_t result = sl_cuda_thread() / 32; result < j.results; result += sl_cuda_threads() / 32) {
+        const float sum = sum_run(j, result, 0, terms);
+        if (threadIdx.x % 32 == 0) j.y[result] = sum;
     }
+}
+
+/* Warps of `parts` blocks for the leaf blocks of each result; the last block makes the tree. */
+static __global__ void __launch_bounds__(SL_BLOCK) long_runs_kernel(const __grid_constant__ runs j)
+{
+    const int64_t terms = sl_cuda_valid_rows(j.valid, j.batch, j.p.terms);
+    const int64_t result = blockIdx.x / j.parts, part = blockIdx.x % j.parts, warps = SL_BLOCK / 32;
+    float *sums = j.sums + result * j.leaves;
+    for (int64_t leaf = part * warps + threadIdx.x / 32; leaf < j.leaves; leaf += j.parts * warps) {
+        const float sum = sum_run(j, result, leaf, terms);
+        if (threadIdx.x % 32 == 0) sums[leaf] = sum;
+    }
+    if (j.parts > 1 && !sl_cuda_last(j.counters + result, j.parts)) return;
+    __syncthreads();
+    const int64_t leaves = sl_leaves(terms);
+    sl_combine_leaves<true>(sums, leaves, 1, 1);
+    if (threadIdx.x == 0) j.y[result] = leaves > 0 ? sl_cuda_fresh(sums) : 0.0f;
 }
 
 static void sum_runs(const sl_call *call, const plan &p, const int32_t *valid)
 {
-    runs j = {
-        p,           sl_in(call, 0), sl_out(call, 0), nullptr, p.keep[0] * p.keep[1], sl_leaves(p.terms),
-        call->batch, valid};
+    const int64_t warps = SL_BLOCK / 32;
+    runs j = {};
+    j.p = p;
+    j.x = sl_in(call, 0);
+    j.y = sl_out(call, 0);
+    j.sums = static_cast<float *>(call->workspace);
+    j.results = p.keep[0] * p.keep[1];
+    j.leaves = sl_leaves(p.terms);
+    j.parts = j.results > SL_CUDA_COUNTERS ? 1 : (j.leaves + warps - 1) / warps;
+    j.batch = call->batch;
+    j.valid = valid;
+    j.counters = sl_cuda_counters(call->device);
     if (j.results == 0) return;
-    if (j.leaves != 1) j.sums = static_cast<float *>(call->workspace);
-    if (j.leaves > 0)
-        SL_LAUNCH(runs_kernel, sl_cuda_grid(call, j.results * j.leaves, SL_BLOCK / 32, SL_WAVES), SL_BLOCK, 0,
-                  call, j);
-    if (j.leaves == 1) return;
-    const sl_leaf_sums s = {j.sums, 1, j.results, 0, 1, j.leaves, 0, p.terms, call->batch, valid};
-    const store_result finish = {j.y};
-    sl_combine<1>(call, finish, s);
+    if (j.leaves > 1)
+        SL_LAUNCH(long_runs_kernel, (unsigned)(j.results * j.parts), SL_BLOCK, 0, call, j);
+    else
+        SL_LAUNCH(short_runs_kernel, sl_cuda_grid(call, j.results, warps, SL_WAVES), SL_BLOCK, 0, call, j);
 }
 
 static void sum_to(const sl_call *call)

@@ -1,7 +1,9 @@
 /* The reduction of core/sum.h, in two stages: leaf blocks of SL_LEAF terms, each in SL_LANES strided lanes
- * that are then halved; and the binary counter over the leaf blocks, in a second small launch where there are
- * several. The counter adds neighbours, then neighbouring pairs, and so on, and what has no right neighbour
- * moves up as it is: that is a tree which threads can share. No atomics; the shape alone fixes the order.
+ * that are then halved; and the binary counter over the leaf blocks. The counter adds neighbours, then
+ * neighbouring pairs, and so on, and what has no right neighbour moves up as it is: that is a tree which
+ * threads can share. Where blocks share out the leaf blocks of a sum, the last of them to finish makes the
+ * tree: the shape alone fixes the order, whoever is last. It is alone with one number for SL_LEAF terms (of a
+ * vector, for SL_BLOCK / SL_LEAF_THREADS times as many), which takes 2 to 3 us up to a hundred leaf blocks.
  *
  * A kernel gives its terms as a struct:
  *   SETS                                              sums that are made at once
@@ -24,11 +26,9 @@ static constexpr int sl_panel_width(int v)
 static_assert(SL_LANES == 32, "a warp folds the lanes");
 
 static constexpr int SL_BATCH_OF_LOADS = 4; /* rows whose elements are loaded before the first is added */
-static constexpr int SL_PANEL = 32;         /* columns that a block combines at most */
 static constexpr int SL_RADIX = 8;          /* sums that a thread combines at once */
 static constexpr int SL_LEAF_THREADS = 8;   /* of a leaf block that lies side by side: each has four lanes */
-static constexpr int SL_FLAT_LEAVES =
-    64; /* leaf blocks of a vector for which one block of threads does both stages */
+static constexpr int SL_FLAT_LEAVES = 64;   /* leaf blocks of a vector that one block of threads sums alone */
 
 /* The terms of most kernels: one set, rows as they lie, nothing that belongs to a column. */
 struct sl_plain_terms {
@@ -58,20 +58,24 @@ static __device__ __forceinline__ float sl_fold_lanes(float v)
     return v;
 }
 
-/* The binary counter over `leaves` sums of each of `width` columns; the totals are then at leaf 0. By a whole
- * block. */
-static __device__ __forceinline__ void sl_combine_leaves(float *sums, int64_t leaves, int64_t leaf_stride,
-                                                         int64_t column_stride, int64_t width)
+/* The binary counter over `leaves` sums, `stride` apart, of each of `width` columns; the totals are then at
+ * leaf 0. By a whole block. FRESH: in global memory, where other blocks may have written them. */
+template <bool FRESH>
+static __device__ __forceinline__ void sl_combine_leaves(float *sums, int64_t leaves, int64_t stride,
+                                                         int64_t width)
 {
     for (int64_t span = 1; span < leaves; span *= SL_RADIX) {
         __syncthreads();
         const int64_t groups = (leaves + SL_RADIX * span - 1) / (SL_RADIX * span);
         for (int64_t item = threadIdx.x; item < groups * width; item += blockDim.x) {
             const int64_t first = item / width * SL_RADIX * span;
-            float *at = sums + item % width * column_stride + first * leaf_stride, v[SL_RADIX];
+            float *at = sums + item % width + first * stride, v[SL_RADIX];
 #pragma unroll
-            for (int k = 0; k < SL_RADIX; k++)
-                v[k] = first + k * span < leaves ? at[k * span * leaf_stride] : 0.0f;
+            for (int k = 0; k < SL_RADIX; k++) {
+                v[k] = 0.0f;
+                if (first + k * span < leaves)
+                    v[k] = FRESH ? sl_cuda_fresh(at + k * span * stride) : at[k * span * stride];
+            }
 #pragma unroll
             for (int half = 1; half < SL_RADIX; half *= 2)
 #pragma unroll
@@ -81,40 +85,6 @@ static __device__ __forceinline__ void sl_combine_leaves(float *sums, int64_t le
         }
     }
     __syncthreads();
-}
-
-/* Where the sums of leaf blocks lie, for the second stage. */
-struct sl_leaf_sums {
-    float *sums;
-    int64_t groups, columns, group_stride, leaf_stride, column_stride, set_stride;
-    int64_t rows, batch; /* terms of a sum, before `valid` is looked at */
-    const int32_t *valid;
-};
-
-/* Block: one panel of columns of one group. */
-template <int SETS, class Finish>
-static __global__ void __launch_bounds__(SL_BLOCK) sl_combine_kernel(Finish finish, sl_leaf_sums s)
-{
-    const int64_t panels = (s.columns + SL_PANEL - 1) / SL_PANEL, group = blockIdx.x / panels;
-    const int64_t column = blockIdx.x % panels * SL_PANEL;
-    const int64_t width = s.columns - column < SL_PANEL ? s.columns - column : SL_PANEL;
-    const int64_t leaves = sl_leaves(sl_cuda_valid_rows(s.valid, s.batch, s.rows));
-    float *sums = s.sums + group * s.group_stride + column * s.column_stride;
-    for (int set = 0; set < SETS; set++)
-        sl_combine_leaves(sums + set * s.set_stride, leaves, s.leaf_stride, s.column_stride, width);
-    if (threadIdx.x >= width) return;
-    float total[SETS];
-#pragma unroll
-    for (int set = 0; set < SETS; set++)
-        total[set] = leaves > 0 ? sums[set * s.set_stride + threadIdx.x * s.column_stride] : 0.0f;
-    finish(group * s.columns + column + threadIdx.x, total);
-}
-
-template <int SETS, class Finish>
-static void sl_combine(const sl_call *call, const Finish &finish, const sl_leaf_sums &s)
-{
-    const int64_t panels = (s.columns + SL_PANEL - 1) / SL_PANEL;
-    SL_LAUNCH((sl_combine_kernel<SETS, Finish>), (unsigned)(s.groups * panels), SL_BLOCK, 0, call, finish, s);
 }
 
 /* --- sums of columns: terms [group][row][column], sums [group][column] --- */
@@ -129,7 +99,11 @@ struct sl_columns {
 struct sl_panels {
     sl_columns c;
     int64_t leaves, panels; /* of a group */
+    int64_t parts;          /* blocks that share out the leaf blocks of a panel */
     int width;              /* vectors of a panel; a block has SL_LANES threads for each */
+    float *sums;            /* [set][group][leaf][column]; NULL: there is one leaf block, and it finishes */
+    bool combines;          /* false: the sums are what is wanted */
+    unsigned *counters;     /* of the panels, where there are several parts */
 };
 
 static __device__ __forceinline__ int64_t sl_smaller(int64_t a, int64_t b)
@@ -137,18 +111,15 @@ static __device__ __forceinline__ int64_t sl_smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* One leaf block of one panel. Thread: one lane of V columns. sums NULL: there is one leaf block, and it
- * finishes. */
+/* One leaf block of one panel. Thread: one lane of V columns. */
 template <int V, class Terms, class Finish>
-static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
-    sl_column_kernel(Terms t, Finish finish, sl_panels p, float *sums)
+static __device__ __forceinline__ void sl_column_leaf(const Terms &t, const Finish &finish,
+                                                      const sl_panels &p, float *lanes, int64_t group,
+                                                      int64_t panel, int64_t leaf, int64_t summed)
 {
     constexpr int SETS = Terms::SETS;
-    SL_SHARED(float, lanes);
     const int q = (int)threadIdx.x % p.width, lane = (int)threadIdx.x / p.width;
-    const int64_t panel = blockIdx.x % p.panels, leaf = blockIdx.x / p.panels % p.leaves;
-    const int64_t group = blockIdx.x / p.panels / p.leaves, column = (panel * p.width + q) * V;
-    const int64_t summed = sl_cuda_valid_rows(p.c.valid, p.c.batch, p.c.rows);
+    const int64_t column = (panel * p.width + q) * V;
     const int64_t end = sl_smaller((leaf + 1) * SL_LEAF, p.c.visits_all ? p.c.rows : summed);
     float acc[SETS][V] = {};
     if (column < p.c.columns) {
@@ -175,6 +146,7 @@ static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
         }
     }
     const int stride = p.width * V | 1; /* odd: a warp that reads a column meets 32 banks */
+    __syncthreads();
 #pragma unroll
     for (int set = 0; set < SETS; set++)
 #pragma unroll
@@ -188,14 +160,42 @@ static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
             total[set] = sl_fold_lanes(lanes[(set * SL_LANES + l) * stride + k]);
         const int64_t to = panel * p.width * V + k;
         if (l != 0 || to >= p.c.columns) continue;
-        if (!sums) {
+        if (!p.sums) {
             finish(group * p.c.columns + to, total);
             continue;
         }
 #pragma unroll
         for (int set = 0; set < SETS; set++)
-            sums[((set * p.c.groups + group) * p.leaves + leaf) * p.c.columns + to] = total[set];
+            p.sums[((set * p.c.groups + group) * p.leaves + leaf) * p.c.columns + to] = total[set];
     }
+}
+
+/* Block: leaf blocks part, part + parts, … of a panel, and the tree over all of them where it is the last. */
+template <int V, class Terms, class Finish>
+static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
+    sl_column_kernel(Terms t, Finish finish, sl_panels p)
+{
+    constexpr int SETS = Terms::SETS;
+    SL_SHARED(float, lanes);
+    const int64_t panel = blockIdx.x % p.panels, part = blockIdx.x / p.panels % p.parts;
+    const int64_t group = blockIdx.x / p.panels / p.parts;
+    const int64_t summed = sl_cuda_valid_rows(p.c.valid, p.c.batch, p.c.rows);
+    for (int64_t leaf = part; leaf < p.leaves; leaf += p.parts)
+        sl_column_leaf<V>(t, finish, p, lanes, group, panel, leaf, summed);
+    if (!p.sums || !p.combines) return;
+    if (p.parts > 1 && !sl_cuda_last(p.counters + group * p.panels + panel, p.parts)) return;
+    const int64_t first = panel * p.width * V, width = sl_smaller(p.c.columns - first, p.width * V);
+    const int64_t leaves = sl_leaves(summed), set_stride = p.c.groups * p.leaves * p.c.columns;
+    float *sums = p.sums + group * p.leaves * p.c.columns + first;
+    __syncthreads();
+    for (int set = 0; set < SETS; set++)
+        sl_combine_leaves<true>(sums + set * set_stride, leaves, p.c.columns, width);
+    if (threadIdx.x >= width) return;
+    float total[SETS];
+#pragma unroll
+    for (int set = 0; set < SETS; set++)
+        total[set] = leaves > 0 ? sl_cuda_fresh(sums + set * set_stride + threadIdx.x) : 0.0f;
+    finish(group * p.c.columns + first + threadIdx.x, total);
 }
 
 /* Floats of workspace. */
@@ -206,48 +206,49 @@ static inline size_t sl_column_workspace(int64_t sets, int64_t groups, int64_t r
 }
 
 template <int V, class Terms, class Finish>
-static void sl_column_leaves_by(const sl_call *call, const sl_columns &c, const Terms &t,
-                                const Finish &finish, float *sums)
+static void sl_column_launch_by(const sl_call *call, const Terms &t, const Finish &finish, sl_panels p)
 {
-    sl_panels p = {c, sl_leaves(c.rows), 0, sl_panel_width(V)};
-    const int64_t vectors = (c.columns + V - 1) / V;
+    const int64_t vectors = (p.c.columns + V - 1) / V;
+    p.width = sl_panel_width(V);
     /* Narrow panels where there would be fewer blocks than SMs; 32 bytes are the least that memory gives. */
     while (p.width > 8 / V &&
-           (vectors + p.width - 1) / p.width * p.leaves * c.groups < (int64_t)sl_cuda_sms(call->device))
+           (vectors + p.width - 1) / p.width * p.leaves * p.c.groups < (int64_t)sl_cuda_sms(call->device))
         p.width /= 2;
     if (p.width > vectors) p.width = (int)vectors;
     p.panels = (vectors + p.width - 1) / p.width;
+    /* Enough panels for all counters are enough blocks too. */
+    p.parts = p.combines && p.panels * p.c.groups > SL_CUDA_COUNTERS ? 1 : p.leaves;
     const size_t shared = (size_t)Terms::SETS * SL_LANES * (size_t)(p.width * V | 1) * sizeof(float);
-    SL_LAUNCH((sl_column_kernel<V, Terms, Finish>), (unsigned)(p.panels * p.leaves * c.groups),
-              (unsigned)(SL_LANES * p.width), shared, call, t, finish, p, sums);
+    SL_LAUNCH((sl_column_kernel<V, Terms, Finish>), (unsigned)(p.panels * p.parts * p.c.groups),
+              (unsigned)(SL_LANES * p.width), shared, call, t, finish, p);
 }
 
-/* The first stage, leaving sums [set][group][leaf][column]; with one leaf block and sums NULL, all of it. */
+template <class Terms, class Finish>
+static void sl_column_launch(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish,
+                             float *sums, bool combines)
+{
+    const sl_panels p = {c,        c.rows > 0 ? sl_leaves(c.rows) : 1, 0, 0, 0, sums,
+                         combines, sl_cuda_counters(call->device)};
+    if (c.groups == 0 || c.columns == 0) return;
+    if (c.columns % 4 == 0)
+        sl_column_launch_by<4>(call, t, finish, p);
+    else
+        sl_column_launch_by<1>(call, t, finish, p);
+}
+
+/* The first stage alone, leaving sums [set][group][leaf][column]. */
 template <class Terms, class Finish>
 static void sl_column_leaves(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish,
                              float *sums)
 {
-    if (c.columns % 4 == 0)
-        sl_column_leaves_by<4>(call, c, t, finish, sums);
-    else
-        sl_column_leaves_by<1>(call, c, t, finish, sums);
+    sl_column_launch(call, c, t, finish, sums, false);
 }
 
 template <class Terms, class Finish>
 static void sl_sum_columns(const sl_call *call, const sl_columns &c, const Terms &t, const Finish &finish,
                            float *sums)
 {
-    const int64_t leaves = sl_leaves(c.rows);
-    if (c.groups == 0 || c.columns == 0) return;
-    if (leaves == 1) {
-        sl_column_leaves(call, c, t, finish, static_cast<float *>(nullptr));
-        return;
-    }
-    if (leaves > 1) sl_column_leaves(call, c, t, finish, sums);
-    const sl_leaf_sums s = {
-        sums,   c.groups, c.columns, leaves * c.columns, c.columns, 1, c.groups * leaves * c.columns,
-        c.rows, c.batch,  c.valid};
-    sl_combine<Terms::SETS>(call, finish, s);
+    sl_column_launch(call, c, t, finish, sl_leaves(c.rows) > 1 ? sums : nullptr, true);
 }
 
 /* --- one sum of a whole tensor; leaf blocks lie side by side --- */
@@ -258,11 +259,12 @@ struct sl_vector {
     bool visits_all;
 };
 
-/* SL_LEAF_THREADS threads for each leaf block; the terms' `at` gets the element. sums NULL: there is one
- * block of threads, and it finishes. */
+/* SL_LEAF_THREADS threads for each leaf block; the terms' `at` gets the element. Every block makes the tree
+ * over its leaf blocks, SL_FLAT_LEAVES or their half, and the last block the tree over the blocks, whose sums
+ * lie at `sums`. */
 template <class Terms, class Finish>
 static __global__ void __launch_bounds__(SL_FLAT_LEAVES *SL_LEAF_THREADS)
-    sl_flat_kernel(Terms t, Finish finish, sl_vector x, float *sums)
+    sl_flat_kernel(Terms t, Finish finish, sl_vector x, float *sums, unsigned *counter)
 {
     SL_SHARED(float, shared);
     const int quarter = (int)threadIdx.x % SL_LEAF_THREADS;
@@ -290,38 +292,37 @@ static __global__ void __launch_bounds__(SL_FLAT_LEAVES *SL_LEAF_THREADS)
     for (int half = SL_LEAF_THREADS / 2; half > 0; half /= 2)
 #pragma unroll
         for (int j = 0; j < 4; j++) acc[j] += __shfl_down_sync(SL_ALL_LANES, acc[j], half, SL_LEAF_THREADS);
-    const float total[1] = {acc[0] + acc[2] + (acc[1] + acc[3])};
-    if (sums) {
-        if (quarter == 0 && leaf < sl_leaves(x.count)) sums[leaf] = total[0];
-        return;
+    if (quarter == 0) shared[threadIdx.x / SL_LEAF_THREADS] = acc[0] + acc[2] + (acc[1] + acc[3]);
+    const int64_t per_block = blockDim.x / SL_LEAF_THREADS, leaves = sl_leaves(summed);
+    sl_combine_leaves<false>(shared, sl_smaller(leaves - blockIdx.x * per_block, per_block), 1, 1);
+    if (gridDim.x > 1) {
+        if (threadIdx.x == 0) sums[blockIdx.x] = shared[0];
+        if (!sl_cuda_last(counter, gridDim.x)) return;
+        sl_combine_leaves<true>(sums, (leaves + per_block - 1) / per_block, 1, 1);
     }
-    if (quarter == 0) shared[threadIdx.x / SL_LEAF_THREADS] = total[0];
-    const int64_t leaves = sl_leaves(summed);
-    sl_combine_leaves(shared, leaves, 1, 1, 1);
     if (threadIdx.x > 0) return;
-    const float all[1] = {leaves > 0 ? shared[0] : 0.0f};
-    finish(0, all);
+    float total[1] = {0.0f};
+    if (leaves > 0) total[0] = gridDim.x > 1 ? sl_cuda_fresh(sums) : shared[0];
+    finish(0, total);
 }
 
 static inline size_t sl_flat_workspace(int64_t count) /* floats */
 {
-    return sl_leaves(count) > SL_FLAT_LEAVES ? (size_t)sl_leaves(count) : 0;
+    const int64_t per_block = SL_BLOCK / SL_LEAF_THREADS, leaves = sl_leaves(count);
+    return leaves > SL_FLAT_LEAVES ? (size_t)((leaves + per_block - 1) / per_block) : 0;
 }
 
 template <class Terms, class Finish>
 static void sl_sum_vector(const sl_call *call, const sl_vector &x, const Terms &t, const Finish &finish,
                           float *sums)
 {
-    const int64_t leaves = sl_leaves(x.count), per_block = SL_BLOCK / SL_LEAF_THREADS;
-    if (leaves <= SL_FLAT_LEAVES) {
-        const unsigned threads = (unsigned)((leaves * SL_LEAF_THREADS + 31) / 32 * 32);
-        SL_LAUNCH((sl_flat_kernel<Terms, Finish>), 1, threads > 0 ? threads : 32,
-                  SL_FLAT_LEAVES * sizeof(float), call, t, finish, x, static_cast<float *>(nullptr));
-        return;
-    }
-    SL_LAUNCH((sl_flat_kernel<Terms, Finish>), (unsigned)((leaves + per_block - 1) / per_block), SL_BLOCK, 0,
-              call, t, finish, x, sums);
-    const sl_leaf_sums s = {sums, 1, 1, 0, 1, 0, 0, x.count, x.batch, x.valid};
-    sl_combine<1>(call, finish, s);
+    const int64_t leaves = sl_leaves(x.count);
+    const int64_t least =
+        (leaves * SL_LEAF_THREADS + 31) / 32 * 32; /* threads, where one block does it all */
+    const size_t blocks = sl_flat_workspace(x.count);
+    const unsigned threads = blocks > 0 ? SL_BLOCK : least > 0 ? (unsigned)least : 32;
+    SL_LAUNCH((sl_flat_kernel<Terms, Finish>), blocks > 0 ? (unsigned)blocks : 1, threads,
+              threads / SL_LEAF_THREADS * sizeof(float), call, t, finish, x, sums,
+              sl_cuda_counters(call->device));
 }
 #endif

@@ -4,7 +4,7 @@
  * the result.
  *
  * Where there are few tiles and many chunks, blocks share out the chunks too: each sums 2^shift of them, a
- * subtree of the counter's tree, into the workspace, and a second kernel combines the subtrees.
+ * subtree of the counter's tree, into the workspace, and the last blocks to finish join the subtrees.
  *
  * The two factors come from a struct of terms with
  *   four a(m, k)   elements (m, k) and the next three, along k where a_along_k(), else along m
@@ -34,17 +34,18 @@ SL_FN four four_of(float x)
 }
 
 /* `count` elements at p, 0 to 4 (or out of that range), the others zero. `whole`: four may be read at once.
- */
+ * FRESH: other blocks of the launch have written them. */
+template <bool FRESH = false>
 static __device__ __forceinline__ four four_read(const float *p, int64_t count, bool whole)
 {
     four r = four_of(0.0f);
     if (whole && count >= 4) {
-        const float4 x = *reinterpret_cast<const float4 *>(p);
+        const float4 *at = reinterpret_cast<const float4 *>(p), x = FRESH ? sl_cuda_fresh(at) : *at;
         r = four{{x.x, x.y, x.z, x.w}};
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            if (i < count) r.v[i] = p[i];
+            if (i < count) r.v[i] = FRESH ? sl_cuda_fresh(p + i) : p[i];
     }
     return r;
 }
@@ -123,24 +124,9 @@ static __device__ __forceinline__ uint32_t tile_carries(uint32_t c, bool last)
     return last ? c : c & ~(c + 1);
 }
 
-/* The counter in registers, for at most 2^LEVELS parts. */
-template <int LEVELS> struct tile_counter {
-    float level[LEVELS] = {};
-    /* Returns the total where c is the last part. */
-    __device__ __forceinline__ float add(uint32_t c, bool last, float sum)
-    {
-        const uint32_t carries = tile_carries(c, last), store = last ? 0 : ~c & (c + 1); /* the lowest zero */
-#pragma unroll
-        for (int t = 0; t < LEVELS; t++)
-            if (carries >> t & 1) sum = level[t] + sum;
-#pragma unroll
-        for (int t = 0; t < LEVELS; t++)
-            if (store >> t & 1) level[t] = sum;
-        return sum;
-    }
-};
-
 /* --- a job --- */
+
+enum { TILE_JOINED = 8, TILE_MOST_PARTS = 512 }; /* parts that a block joins at once; of a tile */
 
 struct tile_job {
     int64_t m, n, k; /* k before it is cut */
@@ -149,8 +135,9 @@ struct tile_job {
     int shift;     /* a part is 2^shift chunks */
     int64_t parts; /* of the uncut k */
     int64_t tiles_m, tiles_n;
-    float *sums;   /* [parts][m][n]; NULL: one part */
-    float *levels; /* of the blocks; NULL: one chunk */
+    float *sums;        /* [parts][m][n]; NULL: one part */
+    unsigned *counters; /* [tile][part] */
+    float *levels;      /* of the blocks; NULL: one chunk */
     int level_count;
     tile_after after;
 };
@@ -321,6 +308,48 @@ static __device__ __forceinline__ void tile_store(const tile_job &job, float *me
     __syncthreads();
 }
 
+/* A part is stored. Of the blocks that made eight neighbours the last adds them, and their sum is a part of
+ * the next level: as in the counter, whoever is last. One block for all parts would read some of the tiles a
+ * hundred times over while the other SMs idle; so at most three short steps follow the longest part, each two
+ * barriers, a fence and eight tiles to read, 1 us for a small tile and 3 to 4 for the widest. */
+template <class SHAPE, bool FUSED>
+static __device__ __forceinline__ void tile_join(const tile_job &job, int64_t m, int64_t n, int64_t place,
+                                                 int64_t part, int64_t parts)
+{
+    int64_t span = 1; /* parts in a sum of this level */
+    for (int level = 0;; level++, span *= TILE_JOINED) {
+        const int64_t first = part - part % (span * TILE_JOINED), left = (parts - first + span - 1) / span;
+        const int count = left < TILE_JOINED ? (int)left : TILE_JOINED;
+        const bool all = span * TILE_JOINED >= parts;
+        if (count == 1 && !all) continue;
+        /* The counters of unlike levels differ in their remainder by eight. */
+        if (count > 1 && !sl_cuda_last(job.counters + place * job.parts + first + level, count)) return;
+#pragma unroll 1
+        for (int at = (int)threadIdx.x * 4; at < SHAPE::ROWS * SHAPE::COLUMNS; at += SHAPE::THREADS * 4) {
+            const int64_t i = m + at / SHAPE::COLUMNS, j = n + at % SHAPE::COLUMNS;
+            if (i >= job.m || j >= job.n) continue;
+            float *sums = job.sums + (first * job.m + i) * job.n + j;
+            const bool whole = job.n % 4 == 0;
+            four v[TILE_JOINED];
+#pragma unroll
+            for (int p = 0; p < TILE_JOINED; p++)
+                v[p] = four_read<true>(sums + p * span * job.m * job.n, p < count ? job.n - j : 0, whole);
+#pragma unroll
+            for (int half = 1; half < TILE_JOINED; half *= 2)
+#pragma unroll
+                for (int p = 0; p < TILE_JOINED; p += 2 * half)
+#pragma unroll
+                    for (int e = 0; e < 4; e++)
+                        if (p + half < count) v[p].v[e] = v[p].v[e] + v[p + half].v[e];
+            if (all)
+                tile_finish<FUSED>(job.after, i, j, job.n, v[0].v);
+            else
+                four_write(sums, v[0].v, job.n - j, whole);
+        }
+        if (all) return;
+    }
+}
+
 template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
 static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job job, TERMS terms)
 {
@@ -337,53 +366,7 @@ static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job j
         tile_sum<SHAPE, TERMS, SKIP>(terms, memory, m, n, first * SL_CHUNK,
                                      last < chunks ? last * SL_CHUNK : k, levels, sum);
         tile_store<SHAPE, FUSED>(job, memory, m, n, part, sum);
-    }
-}
-
-/* --- the parts together --- */
-
-enum {
-    TILE_GROUPS = 8,
-    TILE_COMBINED = 32,
-    TILE_MOST_PARTS = 512
-}; /* threads for one four; fours of a block */
-
-/* Each of TILE_GROUPS threads combines a run of 2^shift parts, and the first of them the runs. */
-template <bool FUSED> static __global__ void tile_combine(tile_job job, int shift)
-{
-    SL_SHARED(float, memory);
-    int64_t k;
-    const int64_t chunks = tile_chunks(job, &k), parts = ((chunks - 1) >> job.shift) + 1;
-    const int64_t row_fours = (job.n + 3) / 4, fours = job.m * row_fours;
-    const int lane = (int)threadIdx.x % TILE_COMBINED, group = (int)threadIdx.x / TILE_COMBINED;
-    const int64_t groups = ((parts - 1) >> shift) + 1;
-    for (int64_t base = (int64_t)blockIdx.x * TILE_COMBINED; base < fours;
-         base += (int64_t)gridDim.x * TILE_COMBINED) {
-        const int64_t at = base + lane, i = at / row_fours, j = at % row_fours * 4;
-        const int64_t first = (int64_t)group << shift;
-        const int64_t count = parts - first < (int64_t)1 << shift ? parts - first : (int64_t)1 << shift;
-        tile_counter<6> counter[4];
-        float v[4] = {0, 0, 0, 0};
-        if (at < fours) {
-            for (int64_t p = 0; p < count; p++) {
-                const four x =
-                    four_read(job.sums + ((first + p) * job.m + i) * job.n + j, job.n - j, job.n % 4 == 0);
-#pragma unroll
-                for (int e = 0; e < 4; e++) v[e] = counter[e].add((uint32_t)p, p == count - 1, x.v[e]);
-            }
-            four_write(memory + (group * TILE_COMBINED + lane) * 4, v, 4, true);
-        }
-        __syncthreads();
-        if (group == 0 && at < fours) {
-            tile_counter<3> total[4];
-            for (int g = 0; g < (int)groups; g++)
-#pragma unroll
-                for (int e = 0; e < 4; e++)
-                    v[e] = total[e].add((uint32_t)g, g == (int)groups - 1,
-                                        memory[(g * TILE_COMBINED + lane) * 4 + e]);
-            tile_finish<FUSED>(job.after, i, j, job.n, v);
-        }
-        __syncthreads();
+        if (job.sums) tile_join<SHAPE, FUSED>(job, m, n, place, part, ((chunks - 1) >> job.shift) + 1);
     }
 }
 #endif

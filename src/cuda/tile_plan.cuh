@@ -52,11 +52,12 @@ static inline tile_plan tile_plan_of(const sl_call *call, int64_t m, int64_t n, 
     p.columns = sizes[p.kind].columns;
     p.tiles_m = tile_up(m, p.rows);
     p.tiles_n = tile_up(n, p.columns);
-    /* Sharing out chunks costs a launch and a way through memory. */
+    /* Sharing out chunks costs a way through memory. */
     const int64_t all = p.tiles_m * p.tiles_n, most = (int64_t)(64 << 20) / (m * n * 4 + 1);
-    int64_t wanted = all > 0 && all < sms && chunks >= 4 ? tile_up(2 * sms, all) : 1;
+    int64_t wanted = all > 0 && all < sms && chunks >= 3 ? tile_up(2 * sms, all) : 1;
     if (wanted > most) wanted = most > 0 ? most : 1;
     if (wanted > TILE_MOST_PARTS) wanted = TILE_MOST_PARTS;
+    if (wanted > 1 && wanted > SL_CUDA_COUNTERS / all) wanted = SL_CUDA_COUNTERS / all;
     while (tile_up(chunks, (int64_t)1 << p.shift) > wanted) p.shift++;
     p.parts = tile_up(chunks, (int64_t)1 << p.shift);
     p.levels = tile_bits((chunks < (int64_t)1 << p.shift ? chunks : (int64_t)1 << p.shift) - 1);
@@ -118,20 +119,11 @@ static inline tile_job tile_job_of(const sl_call *call, const tile_plan &p, int6
     job.tiles_m = p.tiles_m, job.tiles_n = p.tiles_n;
     char *space = static_cast<char *>(call->workspace);
     if (p.parts > 1) job.sums = reinterpret_cast<float *>(space);
+    job.counters = sl_cuda_counters(call->device);
     if (p.levels > 0) job.levels = reinterpret_cast<float *>(space + tile_sums_bytes(p, m, n));
     job.level_count = p.levels;
     job.after = tile_after_of(call, activation, n);
     return job;
-}
-
-template <bool FUSED> static void tile_combine_parts(const sl_call *call, const tile_job &job)
-{
-    if (job.parts <= 1) return;
-    int shift = 0;
-    while ((job.parts - 1) >> shift >= TILE_GROUPS) shift++;
-    const int64_t fours = job.m * ((job.n + 3) / 4);
-    SL_LAUNCH((tile_combine<FUSED>), sl_cuda_grid(call, fours, TILE_COMBINED, 16),
-              TILE_GROUPS * TILE_COMBINED, TILE_GROUPS * TILE_COMBINED * 4 * sizeof(float), call, job, shift);
 }
 
 template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
@@ -150,6 +142,5 @@ static void tile_run(const sl_call *call, const tile_plan &p, const tile_job &jo
     if (p.kind == TILE_NARROW) tile_launch<tile_narrow, TERMS, SKIP, FUSED>(call, p, job, terms);
     if (p.kind == TILE_THIN) tile_launch<tile_thin, TERMS, SKIP, FUSED>(call, p, job, terms);
     if (p.kind == TILE_SMALL) tile_launch<tile_small, TERMS, SKIP, FUSED>(call, p, job, terms);
-    tile_combine_parts<FUSED>(call, job);
 }
 #endif

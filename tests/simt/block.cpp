@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numeric>
-#include <string>
 #include <vector>
 
 uint3 threadIdx, blockIdx;
@@ -42,6 +41,7 @@ struct machine {
     std::vector<char> shared;
     char *shared_at;
     bool running, failed;
+    bool any; /* of the predicates at a barrier */
     uint32_t random;
 };
 machine &b = *new machine(); /* never destroyed, for its fibers last as long as the program */
@@ -94,16 +94,21 @@ void become(int t)
     threadIdx.z = (unsigned)t / blockDim.x / blockDim.y;
 }
 
-std::string thread_name(int t)
+/* No std::string here: who leaves a kernel never comes back to free it. */
+struct words {
+    char text[192];
+};
+
+words thread_name(int t)
 {
-    char text[64];
+    words name;
     const unsigned x = (unsigned)t % blockDim.x, y = (unsigned)t / blockDim.x % blockDim.y,
                    z = (unsigned)t / blockDim.x / blockDim.y;
     if (blockDim.y * blockDim.z == 1)
-        snprintf(text, sizeof text, "thread %u", x);
+        snprintf(name.text, sizeof name.text, "thread %u", x);
     else
-        snprintf(text, sizeof text, "thread (%u, %u, %u)", x, y, z);
-    return text;
+        snprintf(name.text, sizeof name.text, "thread (%u, %u, %u)", x, y, z);
+    return name;
 }
 
 const char *base_name(const char *file)
@@ -112,20 +117,25 @@ const char *base_name(const char *file)
     return slash ? slash + 1 : file;
 }
 
-std::string whereabouts(int t)
+words whereabouts(int t)
 {
     const thread &other = b.threads[t];
-    if (other.at == state::done) return "has ended";
     const char *what = other.at == state::barrier   ? "__syncthreads"
                        : other.kind == SIMT_SHUFFLE ? "a shuffle"
                                                     : "a vote of its warp";
-    return std::string("waits at ") + what + ", " + base_name(other.file) + ":" + std::to_string(other.line);
+    words place;
+    if (other.at == state::done)
+        snprintf(place.text, sizeof place.text, "has ended");
+    else
+        snprintf(place.text, sizeof place.text, "waits at %s, %s:%d", what, base_name(other.file),
+                 other.line);
+    return place;
 }
 
 [[noreturn]] void fail_waiting(int t, int other, const char *reason)
 {
-    simt_leave_kernel(cudaErrorLaunchFailure, "%s %s, but %s %s%s", thread_name(t).c_str(),
-                      whereabouts(t).c_str(), thread_name(other).c_str(), whereabouts(other).c_str(), reason);
+    simt_leave_kernel(cudaErrorLaunchFailure, "%s %s, but %s %s%s", thread_name(t).text, whereabouts(t).text,
+                      thread_name(other).text, whereabouts(other).text, reason);
 }
 
 /* All threads stand still: at the same barrier, or for ever. */
@@ -139,7 +149,7 @@ void release_barrier()
             if (!(b.threads[t].mask >> l & 1) || other == t) continue;
             if (other >= b.n)
                 simt_leave_kernel(cudaErrorLaunchFailure, "%s %s for lane %d, but the block ends before it",
-                                  thread_name(t).c_str(), whereabouts(t).c_str(), l);
+                                  thread_name(t).text, whereabouts(t).text, l);
             const thread &o = b.threads[other];
             if (o.at != state::exchange || o.mask != b.threads[t].mask || o.kind != b.threads[t].kind ||
                 o.line != b.threads[t].line)
@@ -272,7 +282,7 @@ void simt_leave_kernel(cudaError_t error, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     simt_fail(error, "kernel %s, block (%u, %u, %u), %s: %s", b.grid->name, blockIdx.x, blockIdx.y,
-              blockIdx.z, thread_name(b.current).c_str(), text);
+              blockIdx.z, thread_name(b.current).text, text);
     b.failed = true;
     switch_to(simt_fiber_of_caller());
     abort(); /* nobody comes back */
@@ -285,6 +295,17 @@ void __syncthreads(const char *file, int line)
     me.file = file;
     me.line = line;
     wait();
+}
+
+int __syncthreads_or(int predicate, const char *file, int line)
+{
+    if (predicate) b.any = true;
+    __syncthreads(file, line);
+    const bool any = b.any;
+    __syncthreads(file, line);
+    b.any = false;
+    __syncthreads(file, line);
+    return any;
 }
 
 uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, int source, const char *file,
@@ -355,6 +376,7 @@ bool simt_run_grid(const simt_grid &grid)
         shuffle(shuffled.data(), blocks);
     }
     b.running = true;
+    b.any = false;
     for (int64_t i = 0; i < blocks && !b.failed; i++) {
         const int64_t at = order == SHUFFLED ? shuffled[(size_t)i] : order == REVERSE ? blocks - 1 - i : i;
         blockIdx.x = (unsigned)(at % grid.grid.x);

@@ -1,88 +1,92 @@
 /* cuBLAS for the simulated device: the product by plain loops. It keeps cuBLAS's rules: the workspace is lost
- * when a stream is set, and scalars in host memory are read when the call is made or captured. */
-#include <cublas_v2.h>
-
+ * when a stream is set, and scalars in host memory are read when the call is made or captured. Stricter than
+ * cuBLAS, it refuses the default stream, on which Slope does nothing: there, a handle has not been given its
+ * stream. */
+#include "product.h"
 #include "simt.h"
 
-#include <cstdlib>
 #include <vector>
-
-struct cublasContext {
-    cudaStream_t stream;
-    void *workspace;
-    cublasMath_t math;
-    cublasPointerMode_t pointers;
-};
 
 namespace
 {
 
-struct product {
-    cublasOperation_t transpose_a, transpose_b;
-    int m, n, k;
-    const float *a, *b;
-    float *c;
-    int lda, ldb, ldc;
-    const float *alpha_at, *beta_at; /* on the device, or nullptr: */
-    float alpha, beta;
-    bool tf32;
-};
-
-/* 10 bits behind the point, to nearest, ties to even. */
+/* 10 bits behind the point, to nearest, ties away from zero: what PTX's cvt.rna.tf32.f32 does. */
 float rounded_to_tf32(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0xfffu + (bits >> 13 & 1)) & ~0x1fffu;
+    if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
 
-/* Column by column; two running sums per element, so that the order is not that of exact mode. */
-void multiply(const product &p)
+/* op(X), rows × columns, packed column by column, in the precision of the product. */
+std::vector<float> factor(const float *x, int64_t ld, bool transpose, int64_t rows, int64_t columns,
+                          bool tf32)
+{
+    std::vector<float> packed((size_t)(rows * columns));
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = 0; i < rows; i++)
+            packed[(size_t)(j * rows + i)] = transpose ? x[i * ld + j] : x[j * ld + i];
+    if (tf32)
+        for (float &value : packed) value = rounded_to_tf32(value);
+    return packed;
+}
+
+/* Two running sums per element, so that the order is not that of exact mode. */
+void multiply(const simt_product &p)
 {
     const float alpha = p.alpha_at ? *p.alpha_at : p.alpha, beta = p.beta_at ? *p.beta_at : p.beta;
-    std::vector<float> sum((size_t)p.m * 2);
-    for (int j = 0; j < p.n; j++) {
+    const std::vector<float> a = factor(p.a, p.lda, p.transpose_a != CUBLAS_OP_N, p.m, p.k, p.tf32);
+    const std::vector<float> b = factor(p.b, p.ldb, p.transpose_b != CUBLAS_OP_N, p.k, p.n, p.tf32);
+    const size_t m = (size_t)p.m;
+    std::vector<float> sum(m * 2);
+    for (int64_t j = 0; j < p.n; j++) {
         std::fill(sum.begin(), sum.end(), 0.0f);
-        for (int t = 0; t < p.k; t++) {
-            float right =
-                p.transpose_b == CUBLAS_OP_N ? p.b[(int64_t)j * p.ldb + t] : p.b[(int64_t)t * p.ldb + j];
-            if (p.tf32) right = rounded_to_tf32(right);
-            float *to = sum.data() + (t & 1) * (size_t)p.m;
-            if (p.transpose_a == CUBLAS_OP_N) {
-                const float *left = p.a + (int64_t)t * p.lda;
-                for (int i = 0; i < p.m; i++) to[i] += (p.tf32 ? rounded_to_tf32(left[i]) : left[i]) * right;
-            } else {
-                const float *left = p.a + t;
-                for (int i = 0; i < p.m; i++) {
-                    const float value = left[(int64_t)i * p.lda];
-                    to[i] += (p.tf32 ? rounded_to_tf32(value) : value) * right;
-                }
-            }
+        for (int64_t t = 0; t < p.k; t++) {
+            const float *left = a.data() + (size_t)t * m, right = b[(size_t)(j * p.k + t)];
+            float *to = sum.data() + (t & 1) * p.m;
+            for (size_t i = 0; i < m; i++) to[i] += left[i] * right;
         }
-        float *column = p.c + (int64_t)j * p.ldc;
-        for (int i = 0; i < p.m; i++) {
-            const float value = alpha * (sum[(size_t)i] + sum[(size_t)p.m + (size_t)i]);
-            column[i] = beta == 0 ? value : value + beta * column[i]; /* beta 0: C is not read */
+        float *column = p.c + j * p.ldc;
+        for (size_t i = 0; i < m; i++) {
+            float value = alpha * (sum[i] + sum[m + i]);
+            if (beta != 0) value += beta * column[i]; /* beta 0: C is not read */
+            column[i] = p.bias ? value + p.bias[i] : value;
         }
     }
 }
 
-bool shapes_fit(const product &p)
+/* All of a matrix lies in one piece of device memory that lives. */
+bool reachable(const float *x, int64_t rows, int64_t columns, int64_t ld, int64_t strides)
 {
-    const int rows_a = p.transpose_a == CUBLAS_OP_N ? p.m : p.k,
-              rows_b = p.transpose_b == CUBLAS_OP_N ? p.k : p.n;
-    return p.m >= 0 && p.n >= 0 && p.k >= 0 && p.lda >= (rows_a > 1 ? rows_a : 1) &&
-           p.ldb >= (rows_b > 1 ? rows_b : 1) && p.ldc >= (p.m > 1 ? p.m : 1);
+    if (rows == 0 || columns == 0) return true;
+    return simt_memory_covers(x, (size_t)(strides + (columns - 1) * ld + rows) * sizeof(float));
 }
 
-cublasStatus_t submit(cublasHandle_t handle, product p, const void *alpha, const void *beta, int count,
-                      long long stride_a, long long stride_b, long long stride_c)
+void run(simt_product p)
 {
-    const std::lock_guard<std::recursive_mutex> lock(simt_lock());
-    if (!shapes_fit(p) || count < 0) return CUBLAS_STATUS_INVALID_VALUE;
-    if (p.m == 0 || p.n == 0 || count == 0) return CUBLAS_STATUS_SUCCESS;
+    const bool ta = p.transpose_a != CUBLAS_OP_N, tb = p.transpose_b != CUBLAS_OP_N;
+    const int64_t last = p.count - 1;
+    if (!reachable(p.a, ta ? p.k : p.m, ta ? p.m : p.k, p.lda, last * p.stride_a) ||
+        !reachable(p.b, tb ? p.n : p.k, tb ? p.k : p.n, p.ldb, last * p.stride_b) ||
+        !reachable(p.c, p.m, p.n, p.ldc, last * p.stride_c) ||
+        (p.bias && !reachable(p.bias, p.m, 1, p.m, 0))) {
+        simt_fail(cudaErrorIllegalAddress, "a cuBLAS product reaches beyond device memory");
+        return;
+    }
+    for (int64_t i = 0; i < p.count; i++) {
+        multiply(p);
+        p.a += p.stride_a;
+        p.b += p.stride_b;
+        p.c += p.stride_c;
+    }
+}
+
+cublasStatus_t submit(cublasHandle_t handle, simt_product p, const void *alpha, const void *beta)
+{
+    const simt_guard lock(simt_lock());
+    if (!simt_product_fits(p)) return CUBLAS_STATUS_INVALID_VALUE;
     cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     cudaStreamIsCapturing(handle->stream, &capture);
     if (capture != cudaStreamCaptureStatusNone && !handle->workspace) {
@@ -96,24 +100,31 @@ cublasStatus_t submit(cublasHandle_t handle, product p, const void *alpha, const
         p.alpha = *static_cast<const float *>(alpha);
         p.beta = *static_cast<const float *>(beta);
     }
-    const auto work = [=] {
-        for (int i = 0; i < count; i++) {
-            product one = p;
-            one.a += stride_a * i;
-            one.b += stride_b * i;
-            one.c += stride_c * i;
-            multiply(one);
-        }
-    };
-    return simt_submit(handle->stream, work, 2) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                               : CUBLAS_STATUS_EXECUTION_FAILED;
+    return simt_submit_product(handle->stream, p);
 }
 
 } // namespace
 
+bool simt_product_fits(const simt_product &p)
+{
+    const int64_t rows_a = p.transpose_a == CUBLAS_OP_N ? p.m : p.k;
+    const int64_t rows_b = p.transpose_b == CUBLAS_OP_N ? p.k : p.n;
+    return p.m >= 0 && p.n >= 0 && p.k >= 0 && p.count >= 0 && p.lda >= (rows_a > 1 ? rows_a : 1) &&
+           p.ldb >= (rows_b > 1 ? rows_b : 1) && p.ldc >= (p.m > 1 ? p.m : 1);
+}
+
+cublasStatus_t simt_submit_product(cudaStream_t stream, const simt_product &p)
+{
+    if (p.m == 0 || p.n == 0 || p.count == 0) return CUBLAS_STATUS_SUCCESS;
+    if (!stream) return CUBLAS_STATUS_EXECUTION_FAILED;
+    const auto work = [p] { run(p); };
+    return simt_submit(stream, work, 2) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                       : CUBLAS_STATUS_EXECUTION_FAILED;
+}
+
 cublasStatus_t cublasCreate(cublasHandle_t *handle)
 {
-    const std::lock_guard<std::recursive_mutex> lock(simt_lock());
+    const simt_guard lock(simt_lock());
     *handle = nullptr;
     if (simt_unsafe_call() != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
     *handle = new cublasContext{nullptr, nullptr, CUBLAS_DEFAULT_MATH, CUBLAS_POINTER_MODE_HOST};
@@ -135,7 +146,7 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream)
 
 cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes)
 {
-    const std::lock_guard<std::recursive_mutex> lock(simt_lock());
+    const simt_guard lock(simt_lock());
     if (!simt_memory_covers(workspace, bytes)) return CUBLAS_STATUS_INVALID_VALUE;
     handle->workspace = workspace;
     return CUBLAS_STATUS_SUCCESS;
@@ -164,10 +175,15 @@ cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_
                                          const float *b, int ldb, long long stride_b, const float *beta,
                                          float *c, int ldc, long long stride_c, int count)
 {
-    const product p = {
-        transpose_a, transpose_b, m,   n,       k,       a, b, c,
-        lda,         ldb,         ldc, nullptr, nullptr, 0, 0, handle->math == CUBLAS_TF32_TENSOR_OP_MATH};
-    return submit(handle, p, alpha, beta, count, stride_a, stride_b, stride_c);
+    simt_product p = {};
+    p.transpose_a = transpose_a, p.transpose_b = transpose_b;
+    p.m = m, p.n = n, p.k = k;
+    p.a = a, p.b = b, p.c = c;
+    p.lda = lda, p.ldb = ldb, p.ldc = ldc;
+    p.count = count;
+    p.stride_a = stride_a, p.stride_b = stride_b, p.stride_c = stride_c;
+    p.tf32 = handle->math == CUBLAS_TF32_TENSOR_OP_MATH;
+    return submit(handle, p, alpha, beta);
 }
 
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transpose_a,
@@ -185,22 +201,13 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a
                             const void *beta, void *c, cudaDataType, int ldc, cublasComputeType_t compute,
                             cublasGemmAlgo_t)
 {
-    const product p = {transpose_a,
-                       transpose_b,
-                       m,
-                       n,
-                       k,
-                       static_cast<const float *>(a),
-                       static_cast<const float *>(b),
-                       static_cast<float *>(c),
-                       lda,
-                       ldb,
-                       ldc,
-                       nullptr,
-                       nullptr,
-                       0,
-                       0,
-                       compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
-                           (compute == CUBLAS_COMPUTE_32F && handle->math == CUBLAS_TF32_TENSOR_OP_MATH)};
-    return submit(handle, p, alpha, beta, 1, 0, 0, 0);
+    simt_product p = {};
+    p.transpose_a = transpose_a, p.transpose_b = transpose_b;
+    p.m = m, p.n = n, p.k = k;
+    p.a = static_cast<const float *>(a), p.b = static_cast<const float *>(b), p.c = static_cast<float *>(c);
+    p.lda = lda, p.ldb = ldb, p.ldc = ldc;
+    p.count = 1;
+    p.tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+             (compute == CUBLAS_COMPUTE_32F && handle->math == CUBLAS_TF32_TENSOR_OP_MATH);
+    return submit(handle, p, alpha, beta);
 }

@@ -86,6 +86,7 @@ void *simt_shared();
 #define SIMT_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 void __syncthreads(SIMT_HERE);
+int __syncthreads_or(int predicate, SIMT_HERE);
 static inline void __threadfence()
 {
 }
@@ -158,6 +159,12 @@ template <class T, class U> static inline T atomicAdd(T *to, U value)
     *to = old + (T)value;
     return old;
 }
+static inline unsigned atomicInc(unsigned *to, unsigned most)
+{
+    const unsigned old = *to;
+    *to = old >= most ? 0 : old + 1;
+    return old;
+}
 template <class T, class U> static inline T atomicMax(T *to, U value)
 {
     const T old = *to;
@@ -172,6 +179,10 @@ template <class T, class U> static inline T atomicOr(T *to, U value)
 }
 
 template <class T> static inline T __ldg(const T *p)
+{
+    return *p;
+}
+template <class T> static inline T __ldcg(const T *p)
 {
     return *p;
 }

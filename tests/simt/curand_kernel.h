@@ -1,26 +1,14 @@
-/* Stands in for cuRAND's device header: the Philox generator, after Salmon, Moraes, Dror and Shaw, "Parallel
- * random numbers: as easy as 1, 2, 3", SC 2011. Written apart from core/philox.h, so that one checks the
- * other. */
+/* Stands in for cuRAND's device header: the Philox generator with its state. */
 #ifndef SL_SIMT_CURAND_KERNEL_H
 #define SL_SIMT_CURAND_KERNEL_H
 
-#include <cuda_runtime.h>
+#include <curand_philox4x32_x.h>
 
 struct curandStatePhilox4_32_10_t {
     uint4 ctr, output;
     uint2 key;
     unsigned STATE; /* which word of `output` comes next */
 };
-
-static inline uint4 simt_philox(uint4 c, uint2 key)
-{
-    for (int round = 0; round < 10; round++, key.x += 0x9E3779B9u, key.y += 0xBB67AE85u) {
-        const unsigned low0 = 0xD2511F53u * c.x, high0 = __umulhi(0xD2511F53u, c.x);
-        const unsigned low1 = 0xCD9E8D57u * c.z, high1 = __umulhi(0xCD9E8D57u, c.z);
-        c = make_uint4(high1 ^ c.y ^ key.x, low1, high0 ^ c.w ^ key.y, low0);
-    }
-    return c;
-}
 
 /* The counter is 128 bits, lowest word first. */
 static inline void simt_philox_next_block(uint4 &c)
@@ -40,7 +28,7 @@ static inline void skipahead(unsigned long long n, curandStatePhilox4_32_10_t *s
     s->ctr.x = (unsigned)sum;
     s->ctr.y = (unsigned)(sum >> 32);
     if (sum < low && ++s->ctr.z == 0) ++s->ctr.w;
-    s->output = simt_philox(s->ctr, s->key);
+    s->output = curand_Philox4x32_10(s->ctr, s->key);
 }
 
 static inline void curand_init(unsigned long long seed, unsigned long long subsequence,
@@ -58,7 +46,7 @@ static inline unsigned curand(curandStatePhilox4_32_10_t *s)
     const unsigned word = words[s->STATE];
     if (++s->STATE == 4) {
         simt_philox_next_block(s->ctr);
-        s->output = simt_philox(s->ctr, s->key);
+        s->output = curand_Philox4x32_10(s->ctr, s->key);
         s->STATE = 0;
     }
     return word;
@@ -69,7 +57,7 @@ static inline uint4 curand4(curandStatePhilox4_32_10_t *s)
 {
     const uint4 a = s->output;
     simt_philox_next_block(s->ctr);
-    s->output = simt_philox(s->ctr, s->key);
+    s->output = curand_Philox4x32_10(s->ctr, s->key);
     const unsigned words[8] = {a.x, a.y, a.z, a.w, s->output.x, s->output.y, s->output.z, s->output.w};
     const unsigned *at = words + s->STATE;
     return make_uint4(at[0], at[1], at[2], at[3]);

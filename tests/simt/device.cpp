@@ -10,13 +10,20 @@
 namespace
 {
 
-constexpr int device_sms = 4, device_shared = 227 * 1024, plain_shared = 48 * 1024;
+constexpr int device_shared = 227 * 1024, plain_shared = 48 * 1024;
 
 std::recursive_mutex lock_;
 cudaError_t sticky = cudaSuccess;
 char sticky_text[640];
 thread_local cudaError_t last = cudaSuccess;
 std::map<const void *, int> dynamic_shared;
+
+int device_sms()
+{
+    const char *text = getenv("SLOPE_SIMT_SMS");
+    const int sms = text ? atoi(text) : 0;
+    return sms > 0 ? sms : 4;
+}
 
 } // namespace
 
@@ -161,14 +168,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     simt_memory_usage(&used, &properties->totalGlobalMem);
     properties->sharedMemPerBlock = plain_shared;
     properties->sharedMemPerBlockOptin = device_shared;
-    properties->multiProcessorCount = device_sms;
+    properties->multiProcessorCount = device_sms();
     return simt_answer(cudaSuccess);
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
 {
     if (device != 0) return simt_answer(cudaErrorInvalidDevice);
-    *value = attribute == cudaDevAttrMultiProcessorCount            ? device_sms
+    *value = attribute == cudaDevAttrMultiProcessorCount            ? device_sms()
              : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? device_shared
                                                                     : 0;
     return simt_answer(cudaSuccess);

@@ -1,8 +1,7 @@
 #include "fiber.h"
 
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
+#include <new>
 #include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -15,8 +14,9 @@
 
 namespace
 {
-constexpr size_t stack_bytes = 256 * 1024, guard_bytes = 64 * 1024; /* the stack's pages come when touched */
-}
+/* The stack's pages come when touched. */
+constexpr size_t page = 4096, guard_bytes = 64 * 1024, stack_bytes = 256 * 1024;
+} // namespace
 
 struct simt_fiber {
     char *stack; /* its lowest byte; nullptr: the caller's */
@@ -89,16 +89,17 @@ void simt_fiber_restart(simt_fiber *fiber, void (*entry)())
 
 simt_fiber *simt_fiber_new(void (*entry)())
 {
-    void *memory = mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* The fiber itself lies in the first page: it is kept for ever, and no heap is to miss it. */
+    const size_t bytes = page + guard_bytes + stack_bytes;
+    void *memory = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
-    char *stack = static_cast<char *>(memory) + guard_bytes;
-    simt_fiber *fiber = static_cast<simt_fiber *>(calloc(1, sizeof *fiber));
-    if (!fiber || mprotect(stack, stack_bytes, PROT_READ | PROT_WRITE) != 0) {
-        free(fiber);
-        munmap(memory, guard_bytes + stack_bytes);
+    char *stack = static_cast<char *>(memory) + page + guard_bytes;
+    if (mprotect(memory, page, PROT_READ | PROT_WRITE) != 0 ||
+        mprotect(stack, stack_bytes, PROT_READ | PROT_WRITE) != 0) {
+        munmap(memory, bytes);
         return nullptr;
     }
+    simt_fiber *fiber = new (memory) simt_fiber{};
     fiber->stack = stack;
     fiber->bottom = stack;
     fiber->size = stack_bytes;

@@ -36,6 +36,8 @@ std::map<char *, allocation> allocations;
 int open_depth;
 struct sigaction previous_action;
 
+constexpr size_t filled_whole = (size_t)1 << 20;
+
 /* The 64 bytes before an allocation and what lies behind it in its last page hold ones: NaN for who reads
  * them. */
 constexpr unsigned char filler = 0xff;
@@ -125,7 +127,11 @@ void *simt_memory_alloc(size_t bytes)
     if (next_free + mapped + 2 * page > range + range_bytes) return nullptr;
     const allocation a = {next_free + page, mapped, bytes, true};
     if (mprotect(a.pages, mapped, PROT_READ | PROT_WRITE) != 0) return nullptr;
-    memset(a.pages, filler, mapped);
+    /* Large ones only where they begin and end: pages that are never touched cost nothing to open and close.
+     */
+    const size_t filled = mapped <= filled_whole ? mapped : page;
+    memset(a.pages, filler, filled);
+    memset(a.pages + mapped - filled, filler, filled);
     char *base = a.pages + mapped - rounded;
     if (open_depth == 0) protect(a, PROT_NONE);
     POISON(a.pages, (size_t)(base - a.pages));

@@ -1,9 +1,13 @@
 /* The simulated device from the inside. It is one device with one memory, which works off every launch at
- * once, under one lock: a kernel's threads are run one after another on the CPU.
+ * once, under one lock: a kernel's threads are run one after another on the CPU. The environment says how:
  *
- *   SLOPE_SIMT_ORDER    order of blocks, and of threads between two barriers: forward (default), reverse,
- * shuffled SLOPE_SIMT_MEMORY   MiB of device memory; default 4096 SLOPE_SIMT_FAIL     what opening meets:
- * driver (none), old (driver), device (none), architecture, busy, memory */
+ * - SLOPE_SIMT_ORDER: of blocks, and of threads between two barriers: forward (default), reverse, shuffled
+ * - SLOPE_SIMT_MEMORY: MiB of device memory; default 4096
+ * - SLOPE_SIMT_SMS: multiprocessors; default 4
+ * - SLOPE_SIMT_FAIL: what opening meets: driver (none), old (driver), device (none), architecture, busy,
+ * memory
+ *
+ * It has no cooperative launches, for no kernel waits for another block. */
 #ifndef SL_SIMT_SIMT_H
 #define SL_SIMT_SIMT_H
 

@@ -276,7 +276,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
 {
     if (nodes) return simt_answer(cudaErrorNotSupported);
-    *count = graph->nodes.size();
+    *count = 0; /* a call of a library stands for several */
+    for (const simt_node &node : graph->nodes) *count += (size_t)node.launches;
     return simt_answer(cudaSuccess);
 }
 

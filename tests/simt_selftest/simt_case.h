@@ -32,6 +32,34 @@ static inline int reset(void **state)
     return 0;
 }
 
+#define LAUNCH(kernel, grid, block, shared, ...)                                                             \
+    simt_launch(#kernel, kernel, grid, block, shared, nullptr, __VA_ARGS__)
+#define assert_cuda(code, expression) assert_string_equal(cudaGetErrorName(expression), #code)
+
+/* A tensor on the device, and back. */
+static inline float *to_device(const std::vector<float> &values)
+{
+    void *memory = nullptr;
+    assert_cuda(cudaSuccess, cudaMalloc(&memory, values.size() * sizeof(float)));
+    assert_cuda(cudaSuccess,
+                cudaMemcpy(memory, values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice));
+    return static_cast<float *>(memory);
+}
+
+static inline std::vector<float> to_host(const float *memory, size_t n)
+{
+    std::vector<float> values(n);
+    assert_cuda(cudaSuccess, cudaMemcpy(values.data(), memory, n * sizeof(float), cudaMemcpyDeviceToHost));
+    return values;
+}
+
+static inline std::vector<float> counted(size_t n)
+{
+    std::vector<float> values(n);
+    for (size_t i = 0; i < n; i++) values[i] = (float)i;
+    return values;
+}
+
 /* True where a process that calls it ends well. AddressSanitizer and a bad signal end it otherwise. */
 static inline bool survives(bool (*call)())
 {

@@ -6,34 +6,6 @@
 
 #include "core/philox.h"
 
-#define LAUNCH(kernel, grid, block, shared, ...)                                                             \
-    simt_launch(#kernel, kernel, grid, block, shared, nullptr, __VA_ARGS__)
-#define assert_cuda(code, expression) assert_string_equal(cudaGetErrorName(expression), #code)
-
-/* A tensor on the device, and back. */
-static float *to_device(const std::vector<float> &values)
-{
-    void *memory = nullptr;
-    assert_cuda(cudaSuccess, cudaMalloc(&memory, values.size() * sizeof(float)));
-    assert_cuda(cudaSuccess,
-                cudaMemcpy(memory, values.data(), values.size() * sizeof(float), cudaMemcpyHostToDevice));
-    return static_cast<float *>(memory);
-}
-
-static std::vector<float> to_host(const float *memory, size_t n)
-{
-    std::vector<float> values(n);
-    assert_cuda(cudaSuccess, cudaMemcpy(values.data(), memory, n * sizeof(float), cudaMemcpyDeviceToHost));
-    return values;
-}
-
-static std::vector<float> counted(size_t n)
-{
-    std::vector<float> values(n);
-    for (size_t i = 0; i < n; i++) values[i] = (float)i;
-    return values;
-}
-
 /* The launches before it ended with this error, and its text has these words. */
 static void expect_fault(cudaError_t code, const char *words)
 {
@@ -407,113 +379,6 @@ static void test_launch_limits(void **state)
     cudaFree(y);
 }
 
-/* --- capture --- */
-
-static __global__ void add_to(float *y, float value)
-{
-    if (threadIdx.x == 0) y[0] += value;
-}
-
-static void test_replay(void **state)
-{
-    (void)state;
-    cudaStream_t stream;
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    assert_cuda(cudaSuccess, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    float *y = to_device({1, 5}), value = 2;
-    assert_cuda(cudaSuccess, cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    simt_launch("add_to", add_to, 1, 32, 0, stream, y, value);
-    assert_cuda(cudaSuccess, cudaMemcpyAsync(y + 1, y, sizeof *y, cudaMemcpyDeviceToDevice, stream));
-    assert_cuda(cudaSuccess, cudaStreamEndCapture(stream, &graph));
-    assert_true(to_host(y, 2)[0] == 1); /* nothing has run */
-    value = 100;                        /* too late: the argument was copied */
-    size_t nodes;
-    cudaGraphGetNodes(graph, nullptr, &nodes);
-    assert_int_equal(nodes, 2);
-    assert_cuda(cudaSuccess, cudaGraphInstantiate(&exec, graph, 0));
-    assert_cuda(cudaSuccess, cudaGraphDestroy(graph));
-    const unsigned long long before = sl_simt_launches(), graphs = sl_simt_graph_launches();
-    for (int i = 0; i < 3; i++) assert_cuda(cudaSuccess, cudaGraphLaunch(exec, stream));
-    assert_int_equal(sl_simt_launches() - before, 6);
-    assert_int_equal(sl_simt_graph_launches() - graphs, 3);
-    assert_cuda(cudaSuccess, cudaStreamSynchronize(stream));
-    const std::vector<float> result = to_host(y, 2);
-    assert_true(result[0] == 7 && result[1] == 7);
-    cudaGraphExecDestroy(exec);
-    cudaStreamDestroy(stream);
-    cudaFree(y);
-}
-
-static cudaStream_t captured;
-static float *some_memory;
-
-static cudaError_t synchronise()
-{
-    return cudaStreamSynchronize(captured);
-}
-static cudaError_t synchronise_all()
-{
-    return cudaDeviceSynchronize();
-}
-static cudaError_t query()
-{
-    return cudaStreamQuery(captured);
-}
-static cudaError_t allocate()
-{
-    void *memory;
-    return cudaMalloc(&memory, 16);
-}
-static cudaError_t release()
-{
-    return cudaFree(some_memory);
-}
-static cudaError_t plain_copy()
-{
-    float host = 0;
-    return cudaMemcpy(&host, some_memory, sizeof host, cudaMemcpyDeviceToHost);
-}
-static cudaError_t plain_set()
-{
-    return cudaMemset(some_memory, 0, 4);
-}
-static cudaError_t default_stream()
-{
-    LAUNCH(add_to, 1, 32, 0, some_memory, 1.0f);
-    return cudaGetLastError();
-}
-
-static void test_what_capture_forbids(void **state)
-{
-    (void)state;
-    const struct {
-        cudaError_t (*call)(), code;
-    } calls[] = {
-        {synchronise, cudaErrorStreamCaptureUnsupported},
-        {synchronise_all, cudaErrorStreamCaptureUnsupported},
-        {query, cudaErrorStreamCaptureUnsupported},
-        {allocate, cudaErrorStreamCaptureUnsupported},
-        {release, cudaErrorStreamCaptureUnsupported},
-        {plain_copy, cudaErrorStreamCaptureImplicit},
-        {plain_set, cudaErrorStreamCaptureUnsupported},
-        {default_stream, cudaErrorStreamCaptureImplicit},
-    };
-    some_memory = to_device({1});
-    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        cudaGraph_t graph;
-        assert_cuda(cudaSuccess, cudaStreamCreate(&captured));
-        assert_cuda(cudaSuccess, cudaStreamBeginCapture(captured, cudaStreamCaptureModeThreadLocal));
-        const cudaError_t error = calls[i].call();
-        if (error != calls[i].code) fail_msg("call %zu: %s", i, cudaGetErrorName(error));
-        assert_cuda(cudaErrorStreamCaptureInvalidated, cudaStreamEndCapture(captured, &graph));
-        assert_null(graph);
-        cudaStreamDestroy(captured);
-        cudaGetLastError();
-    }
-    cudaFree(some_memory);
-}
-
 /* --- libraries --- */
 
 static void test_blas(void **state)
@@ -600,8 +465,6 @@ int main(void)
         cmocka_unit_test_setup(test_host_dereference, reset),
         cmocka_unit_test_setup(test_memory_calls, reset),
         cmocka_unit_test_setup(test_launch_limits, reset),
-        cmocka_unit_test_setup(test_replay, reset),
-        cmocka_unit_test_setup(test_what_capture_forbids, reset),
         cmocka_unit_test_setup(test_blas, reset),
         cmocka_unit_test_setup(test_random_words, reset),
     };
