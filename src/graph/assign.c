@@ -3,12 +3,12 @@
 
 #include "graph/plan.h"
 
-bool sl_has_kernel(sl_context *ctx, sl_op op)
+const sl_kernel *sl_find_kernel(sl_context *ctx, sl_op op)
 {
     for (const sl_kernel *const *family = ctx->backend->kernels(ctx->device); *family; family++)
         for (const sl_kernel *kernel = *family; kernel->run; kernel++)
-            if (kernel->op == op) return true;
-    return false;
+            if (kernel->op == op) return kernel;
+    return NULL;
 }
 
 static const sl_kernel *choose(const sl_plan *plan, const sl_call *call)

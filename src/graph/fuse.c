@@ -255,7 +255,8 @@ bool sl_plan_fuse(sl_plan *plan)
     int *count = sl_new(plan->ctx, (size_t)plan->graph->n * 4 + 16, sizeof *count, "use counts");
     bool good = plan->fusions && count;
     for (size_t row = 0; row < sizeof table / sizeof *table && good; row++) {
-        if (!sl_has_kernel(plan->ctx, table[row].needs[0]) || !sl_has_kernel(plan->ctx, table[row].needs[1]))
+        if (!sl_find_kernel(plan->ctx, table[row].needs[0]) ||
+            !sl_find_kernel(plan->ctx, table[row].needs[1]))
             continue;
         count_uses(plan, count);
         const int n = plan->n_order;

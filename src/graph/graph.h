@@ -135,8 +135,13 @@ sl_status sl_differentiate(sl_node *y, sl_node *const *wrt, int n, sl_node **out
 /* --- init.c --- */
 /* Gives every parameter whose initialiser is the default the one that suits the activation behind it. */
 void sl_init_resolve(sl_graph *graph);
-/* The variable's first values as floats (or doubles holding them); false after sl_fail. */
+/* True where the parameter's first values are random numbers that the operation RANDOM makes. */
+bool sl_init_random(sl_context *ctx, const sl_variable *variable, sl_random_attr *attr);
+/* The parameter's first values, made by the host; false after sl_fail. */
 bool sl_init_values(sl_context *ctx, const sl_variable *variable, float *values);
+
+/* --- assign.c --- */
+const sl_kernel *sl_find_kernel(sl_context *ctx, sl_op op); /* the back end's first; NULL: none */
 
 /* --- store.c: the memory behind variables --- */
 typedef struct sl_store sl_store;

@@ -7,102 +7,81 @@
 #include "core/text.h"
 #include "graph/graph.h"
 
-typedef struct filler {
-    sl_context *ctx;
-    const sl_variable *variable;
-    float *values;
-    int64_t count;
-} filler;
+/* Where the values of a parameter come from. */
+typedef struct source {
+    enum { SAME, UNIFORM, NORMAL } kind;
+    double scale; /* the value; the bound of an interval around 0; the standard deviation */
+} source;
 
-static void fill_constant(const filler *f, float value)
+static double fans(const sl_variable *v)
 {
-    for (int64_t i = 0; i < f->count; i++) f->values[i] = value;
+    return (double)(v->fan_in + v->fan_out);
 }
 
-static void fill_uniform(const filler *f, double bound)
+static source zeros(const sl_variable *v)
 {
-    const uint64_t seed = f->ctx->options.seed;
-    const float width = (float)(2 * bound), low = (float)-bound;
-    for (int64_t i = 0; i < f->count; i++)
-        f->values[i] = sl_uniform(sl_random_word(seed, f->variable->stream, 0, (uint64_t)i)) * width + low;
+    (void)v;
+    return (source){SAME, 0};
 }
 
-static void fill_normal(const filler *f, double sigma)
+static source constant(const sl_variable *v)
 {
-    const uint64_t seed = f->ctx->options.seed;
-    for (int64_t i = 0; i < f->count; i += 4) {
-        const sl_words words = sl_random_words4(seed, f->variable->stream, 0, (uint64_t)i / 4);
-        float z[4];
-        sl_normals(words.w[0], words.w[1], &z[0], &z[1]);
-        sl_normals(words.w[2], words.w[3], &z[2], &z[3]);
-        for (int64_t k = 0; k < 4 && i + k < f->count; k++) f->values[i + k] = z[k] * (float)sigma;
-    }
+    return (source){SAME, sl_float_or(v->init.value, 0)};
 }
 
-static void zeros(const filler *f)
+static source normal(const sl_variable *v)
 {
-    fill_constant(f, 0);
+    return (source){NORMAL, sl_float_or(v->init.value, 0.01f)};
 }
 
-static void constant(const filler *f)
+static source uniform(const sl_variable *v)
 {
-    fill_constant(f, sl_float_or(f->variable->init.value, 0));
+    return (source){UNIFORM, sl_float_or(v->init.value, 0.05f)};
 }
 
-static void normal(const filler *f)
+static source xavier(const sl_variable *v)
 {
-    fill_normal(f, sl_float_or(f->variable->init.value, 0.01f));
+    return (source){UNIFORM, sqrt(6 / fans(v))};
 }
 
-static void uniform(const filler *f)
+static source xavier_normal(const sl_variable *v)
 {
-    fill_uniform(f, sl_float_or(f->variable->init.value, 0.05f));
+    return (source){NORMAL, sqrt(2 / fans(v))};
 }
 
-static double fans(const filler *f)
+static source he(const sl_variable *v)
 {
-    return (double)(f->variable->fan_in + f->variable->fan_out);
+    return (source){NORMAL, v->gain / sqrt((double)v->fan_in)};
 }
 
-static void xavier(const filler *f)
+static source he_uniform(const sl_variable *v)
 {
-    fill_uniform(f, sqrt(6 / fans(f)));
+    return (source){UNIFORM, v->gain * sqrt(3 / (double)v->fan_in)};
 }
 
-static void xavier_normal(const filler *f)
+static source lecun(const sl_variable *v)
 {
-    fill_normal(f, sqrt(2 / fans(f)));
+    return (source){NORMAL, 1 / sqrt((double)v->fan_in)};
 }
 
-static void he(const filler *f)
+static source standard(const sl_variable *v)
 {
-    fill_normal(f, f->variable->gain / sqrt((double)f->variable->fan_in));
-}
-
-static void he_uniform(const filler *f)
-{
-    fill_uniform(f, f->variable->gain * sqrt(3 / (double)f->variable->fan_in));
-}
-
-static void lecun(const filler *f)
-{
-    fill_normal(f, 1 / sqrt((double)f->variable->fan_in));
+    (void)v;
+    return (source){NORMAL, 1};
 }
 
 /* The rows (or columns, whichever are fewer) of the [fan_in, fan_out] matrix are made orthonormal by the
  * modified Gram–Schmidt process, and multiplied by the gain. */
-static void orthogonal(const filler *f)
+static void orthogonal(sl_context *ctx, const sl_variable *variable, float *values)
 {
-    const int64_t rows = f->variable->fan_in, columns = f->variable->fan_out;
+    const int64_t rows = variable->fan_in, columns = variable->fan_out;
     const bool by_row = rows <= columns;
     const int64_t n = by_row ? rows : columns, length = by_row ? columns : rows;
     const int64_t step_vector = by_row ? columns : 1, step_element = by_row ? 1 : columns;
-    double *q = sl_new(f->ctx, (size_t)(n * length), sizeof *q, "orthogonal initialisation");
+    double *q = sl_new(ctx, (size_t)(n * length), sizeof *q, "orthogonal initialisation");
     if (!q) return;
-    fill_normal(f, 1);
     for (int64_t i = 0; i < n; i++)
-        for (int64_t k = 0; k < length; k++)
-            q[i * length + k] = f->values[i * step_vector + k * step_element];
+        for (int64_t k = 0; k < length; k++) q[i * length + k] = values[i * step_vector + k * step_element];
     for (int64_t i = 0; i < n; i++) {
         double *v = q + i * length;
         for (int64_t j = 0; j < i; j++) {
@@ -118,37 +97,83 @@ static void orthogonal(const filler *f)
     }
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < length; k++)
-            f->values[i * step_vector + k * step_element] = (float)(q[i * length + k] * f->variable->gain);
+            values[i * step_vector + k * step_element] = (float)(q[i * length + k] * variable->gain);
     free(q);
 }
 
 static const struct row {
     const char *name;
-    void (*fill)(const filler *f);
+    source (*from)(const sl_variable *v);
     bool takes_value;
+    void (*adjust)(sl_context *ctx, const sl_variable *variable, float *values);
 } table[] = {
-    [SL_INIT_DEFAULT] = {"default", xavier, false},
-    [SL_INIT_ZEROS] = {"zeros", zeros, false},
-    [SL_INIT_CONSTANT] = {"constant", constant, true},
-    [SL_INIT_NORMAL] = {"normal", normal, true},
-    [SL_INIT_UNIFORM] = {"uniform", uniform, true},
-    [SL_INIT_XAVIER] = {"xavier", xavier, false},
-    [SL_INIT_XAVIER_NORMAL] = {"xavier_normal", xavier_normal, false},
-    [SL_INIT_HE] = {"he", he, false},
-    [SL_INIT_HE_UNIFORM] = {"he_uniform", he_uniform, false},
-    [SL_INIT_LECUN] = {"lecun", lecun, false},
-    [SL_INIT_ORTHOGONAL] = {"orthogonal", orthogonal, false},
+    [SL_INIT_DEFAULT] = {"default", xavier, false, NULL},
+    [SL_INIT_ZEROS] = {"zeros", zeros, false, NULL},
+    [SL_INIT_CONSTANT] = {"constant", constant, true, NULL},
+    [SL_INIT_NORMAL] = {"normal", normal, true, NULL},
+    [SL_INIT_UNIFORM] = {"uniform", uniform, true, NULL},
+    [SL_INIT_XAVIER] = {"xavier", xavier, false, NULL},
+    [SL_INIT_XAVIER_NORMAL] = {"xavier_normal", xavier_normal, false, NULL},
+    [SL_INIT_HE] = {"he", he, false, NULL},
+    [SL_INIT_HE_UNIFORM] = {"he_uniform", he_uniform, false, NULL},
+    [SL_INIT_LECUN] = {"lecun", lecun, false, NULL},
+    [SL_INIT_ORTHOGONAL] = {"orthogonal", standard, false, orthogonal},
 };
 enum { ROWS = sizeof table / sizeof *table };
 
-bool sl_init_values(sl_context *ctx, const sl_variable *variable, float *values)
+static sl_random_attr random_of(const sl_context *ctx, const sl_variable *variable, source from)
+{
+    return (sl_random_attr){.kind = from.kind == NORMAL ? SL_RANDOM_NORMAL : SL_RANDOM_UNIFORM,
+                            .low = from.kind == NORMAL ? 0 : -from.scale,
+                            .high = from.scale,
+                            .seed = ctx->options.seed,
+                            .stream = variable->stream};
+}
+
+/* As the kernels of RANDOM do. */
+static void draw(const sl_random_attr *attr, float *values, int64_t count)
+{
+    const float low = (float)attr->low, span = (float)(attr->high - attr->low), deviation = (float)attr->high;
+    for (int64_t i = 0; i < count; i += 4) {
+        const sl_words words = sl_random_words4(attr->seed, attr->stream, 0, (uint64_t)i / 4);
+        float z[4];
+        for (int k = 0; k < 4; k += 2)
+            if (attr->kind == SL_RANDOM_NORMAL) sl_normals(words.w[k], words.w[k + 1], &z[k], &z[k + 1]);
+        for (int64_t k = 0; k < 4 && i + k < count; k++)
+            values[i + k] =
+                attr->kind == SL_RANDOM_NORMAL ? low + deviation * z[k] : low + span * sl_uniform(words.w[k]);
+    }
+}
+
+static const struct row *row_of(sl_context *ctx, const sl_variable *variable)
 {
     const int kind = (int)variable->init.kind;
-    if (kind < 0 || kind >= ROWS) {
-        sl_fail(ctx, SL_ARGUMENT, "parameter '%s': %d is no initialiser", variable->name, kind);
-        return false;
-    }
-    table[kind].fill(&(filler){ctx, variable, values, sl_shape_count(variable->shape)});
+    if (kind >= 0 && kind < ROWS) return &table[kind];
+    sl_fail(ctx, SL_ARGUMENT, "parameter '%s': %d is no initialiser", variable->name, kind);
+    return NULL;
+}
+
+bool sl_init_random(sl_context *ctx, const sl_variable *variable, sl_random_attr *attr)
+{
+    const struct row *row = row_of(ctx, variable);
+    if (!row || row->adjust) return false;
+    const source from = row->from(variable);
+    *attr = random_of(ctx, variable, from);
+    return from.kind != SAME;
+}
+
+bool sl_init_values(sl_context *ctx, const sl_variable *variable, float *values)
+{
+    const struct row *row = row_of(ctx, variable);
+    if (!row) return false;
+    const source from = row->from(variable);
+    const int64_t count = sl_shape_count(variable->shape);
+    const sl_random_attr attr = random_of(ctx, variable, from);
+    if (from.kind == SAME)
+        for (int64_t i = 0; i < count; i++) values[i] = (float)from.scale;
+    else
+        draw(&attr, values, count);
+    if (row->adjust) row->adjust(ctx, variable, values);
     return sl_ok(ctx);
 }
 

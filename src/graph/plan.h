@@ -65,7 +65,6 @@ bool sl_plan_fuse(sl_plan *plan);    /* fuse.c */
 bool sl_plan_assign(sl_plan *plan);  /* assign.c: calls and kernels */
 bool sl_plan_place(sl_plan *plan);   /* place.c: buffers, arena, addresses */
 int sl_plan_buffer(sl_plan *plan, int64_t bytes, int first, int last); /* -1: out of memory */
-bool sl_has_kernel(sl_context *ctx, sl_op op);
-sl_shape sl_concrete(const sl_plan *plan, sl_shape shape); /* the batch filled in */
+sl_shape sl_concrete(const sl_plan *plan, sl_shape shape);             /* the batch filled in */
 int64_t sl_node_bytes(const sl_plan *plan, const sl_node *node);
 #endif

@@ -173,6 +173,29 @@ sl_status sl_store_alias(sl_store *store, const sl_variable *variable, void *dat
     return store->ctx->code;
 }
 
+/* Random numbers are made where they are wanted. */
+static bool made_on_device(sl_context *ctx, const sl_variable *variable, void *data)
+{
+    const sl_backend *backend = ctx->backend;
+    sl_random_attr attr;
+    if (backend->real_size != sizeof(float) || variable->kind != SL_VARIABLE_PARAMETER) return false;
+    if (!sl_init_random(ctx, variable, &attr)) return false;
+    const sl_tensor out = {data, variable->shape, SL_FLOAT};
+    sl_call call = {.kernel = sl_find_kernel(ctx, SL_OP_RANDOM),
+                    .op = SL_OP_RANDOM,
+                    .out = &out,
+                    .n_out = 1,
+                    .attr = &attr,
+                    .batch = 1,
+                    .device = ctx->device,
+                    .name = variable->name};
+    void *handle = NULL;
+    if (!call.kernel) return false;
+    backend->run(ctx->device, ctx, &call, 1, &handle);
+    if (handle) backend->release(ctx->device, handle);
+    return true;
+}
+
 sl_status sl_store_initialise(sl_store *store, sl_variable *variable)
 {
     sl_context *ctx = store->ctx;
@@ -180,6 +203,7 @@ sl_status sl_store_initialise(sl_store *store, sl_variable *variable)
     const int64_t count = sl_shape_count(variable->shape);
     if (variable->kind == SL_VARIABLE_DATA)
         return sl_to_device(ctx, data, variable->dtype, variable->host, sizeof(float), count);
+    if (made_on_device(ctx, variable, data)) return ctx->code;
     float *values = sl_new(ctx, (size_t)count, sizeof *values, "initial values");
     if (!values) return ctx->code;
     if (variable->kind == SL_VARIABLE_PARAMETER) {
