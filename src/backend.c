@@ -81,3 +81,12 @@ const char *sl_device_description(const sl_context *ctx)
 {
     return ctx && ctx->backend ? ctx->backend->describe(ctx->device) : "no device";
 }
+
+const char *sl_cuda_architectures(void)
+{
+#ifdef SLOPE_CUDA
+    return sl_backend_cuda.built_for;
+#else
+    return NULL;
+#endif
+}

@@ -83,6 +83,7 @@ typedef struct sl_backend {
     /* How many launches these calls make on the device, -1 after a failure. NULL: nothing is launched there.
      */
     int (*launches)(sl_device *device, sl_context *ctx, const sl_call *calls, int n);
+    const char *built_for; /* architectures that there are kernels for, NULL where that says nothing */
     /* Guarded placement: a tensor's life begins (its values are NaN) or ends (who reads it is to be caught).
      * NULL: memory is the host's. */
     void (*life)(sl_device *device, void *memory, size_t bytes, bool begins);

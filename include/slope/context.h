@@ -71,6 +71,10 @@ SL_API const char *sl_device_description(const sl_context *ctx);
 /* The optional parts in this build, each with a space before it: " zlib curl cuda". */
 SL_API const char *sl_features(void);
 
+/* The GPU architectures that this library holds kernels for: "sm_75, sm_80, newer than sm_80". NULL in a
+ * library without CUDA. */
+SL_API const char *sl_cuda_architectures(void);
+
 /* Asks a running sl_fit to stop after the current step, leaving everything consistent. Safe in a signal
  * handler. */
 SL_API void sl_interrupt(sl_context *ctx);

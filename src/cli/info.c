@@ -58,7 +58,9 @@ static int machine(const cli_options *o)
     print_part("  zlib", built_with(" zlib"), "packed IDX files (.gz)");
     print_part("  libcurl", built_with(" curl"), "downloading data sets");
     print_part("  libpng", png, "PNG images in slope predict");
-    print_part("  BLAS", false, "none is needed: matrix products are its own");
+    print_part("  CUDA", sl_cuda_architectures() != NULL,
+               sl_cuda_architectures() ? sl_cuda_architectures() : "training on a GPU");
+    print_part("  BLAS", false, "none is needed on the CPU: matrix products are its own");
     printf("\nData sets\n");
     setenv("SLOPE_DATA_MIRROR", "off", 1); /* look, do not fetch */
     print_data(o, "mnist");

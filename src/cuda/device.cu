@@ -225,7 +225,7 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
         return nullptr;
     }
 #ifdef SLOPE_SIMT
-    snprintf(device->description, sizeof device->description, "simulated");
+    snprintf(device->description, sizeof device->description, "simulated, order %s", sl_simt_order());
 #else
     snprintf(device->description, sizeof device->description, "%s, sm_%d%d, %d SMs", found.name, found.major,
              found.minor, device->sms);
@@ -235,10 +235,6 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
 
 static const char *cuda_describe(sl_device *device)
 {
-#ifdef SLOPE_SIMT
-    snprintf(device->description, sizeof device->description, "simulated, order %s, %llu launches so far",
-             sl_simt_order(), sl_simt_launches());
-#endif
     return device->description;
 }
 
@@ -303,7 +299,8 @@ static void cuda_life(sl_device *device, void *memory, size_t bytes, bool begins
     if (!begins) SL_LIFE(memory, false);
 }
 
-const sl_backend sl_backend_cuda = {"cuda",          sizeof(float),    false,         cuda_open,
-                                    cuda_close,      cuda_describe,    cuda_kernels,  cuda_alloc,
-                                    cuda_free,       cuda_upload,      cuda_download, sl_cuda_run,
-                                    sl_cuda_release, sl_cuda_launches, cuda_life};
+const sl_backend sl_backend_cuda = {
+    "cuda",        sizeof(float), false,           cuda_open,        cuda_close,
+    cuda_describe, cuda_kernels,  cuda_alloc,      cuda_free,        cuda_upload,
+    cuda_download, sl_cuda_run,   sl_cuda_release, sl_cuda_launches, SLOPE_CUDA_ARCHITECTURES,
+    cuda_life};

@@ -5,7 +5,7 @@
  * - SLOPE_SIMT_MEMORY: MiB of device memory; default 4096
  * - SLOPE_SIMT_SMS: multiprocessors; default 4
  * - SLOPE_SIMT_FAIL: what opening meets: driver (none), old (driver), device (none), architecture, busy,
- * memory
+ *   memory; or algorithm: cuBLASLt knows none
  *
  * It has no cooperative launches, for no kernel waits for another block. */
 #ifndef SL_SIMT_SIMT_H
