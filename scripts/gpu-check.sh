@@ -152,12 +152,6 @@ do_build() {
     return "$status"
 }
 
-# Those that look for a CUDA device.
-gpu_tests() {
-    { ls tests/test_cuda_* && grep -l -E 'cuda_case\.h|cuda_device\.h|SL_CUDA\>' tests/test_*.c; } |
-        sed 's|.*/\(.*\)\..*|\1|' | sort -u | paste -s -d '|'
-}
-
 run_ctest() { # PARALLEL ARGUMENTS…
     local parallel=$1 status all run
     shift
@@ -173,13 +167,13 @@ run_ctest() { # PARALLEL ARGUMENTS…
     )"
     return "$status"
 }
-do_gpu_tests() { run_ctest $((jobs < 4 ? jobs : 4)) -R "^($(gpu_tests))\$"; }
-do_guarded_tests() { SLOPE_GUARD=1 run_ctest $((jobs < 4 ? jobs : 4)) -R "^($(gpu_tests))\$"; }
+do_gpu_tests() { run_ctest $((jobs < 4 ? jobs : 4)) -L cuda; }
+do_guarded_tests() { SLOPE_GUARD=1 run_ctest $((jobs < 4 ? jobs : 4)) -L cuda; }
 do_other_tests() {
-    local left_out=''
+    local left_out=()
     # An installed library looks for cJSON where the system has it.
-    if grep -q '^CJSON_LIBRARY.*/\.carry/' "$build/CMakeCache.txt"; then left_out='|test_install_.*'; fi
-    run_ctest $((jobs < 4 ? jobs : jobs / 2)) -E "^($(gpu_tests)$left_out)\$"
+    if grep -q '^CJSON_LIBRARY.*/\.carry/' "$build/CMakeCache.txt"; then left_out=(-E '^test_install_'); fi
+    run_ctest $((jobs < 4 ? jobs : jobs / 2)) -LE cuda "${left_out[@]}"
 }
 
 # --- training ---
@@ -323,14 +317,14 @@ do_sanitizers() {
         for model in mlp lenet cnn; do
             echo "$tool $build/slope train --model $model --data digits --limit-train 16 --limit-test 8 --batch 8 --epochs 1 --device cuda --quiet"
         done
-        for test in $(gpu_tests | tr '|' '\n' | grep test_cuda_); do
-            [ ! -x "$build/tests/$test" ] || echo "$tool $build/tests/$test"
+        for test in "$build"/tests/test_cuda_*; do
+            [ ! -f "$test" ] || [ ! -x "$test" ] || echo "$tool $test"
         done
     done | xargs -P $((jobs < 8 ? (jobs + 1) / 2 : 6)) -I '{}' bash -c 'sanitize {}'
     say "$(awk -F '\t' '{ n[$2]++ } END { for (s in n) printf "%s%d %s", c++ ? ", " : "", n[s], s }' "$work/data/sanitizer")"
     ! grep -q -E 'ERRORS|FAILED' "$work/data/sanitizer"
 }
-export -f do_build gpu_tests run_ctest do_gpu_tests do_guarded_tests do_other_tests train train_on do_training do_plans \
+export -f do_build run_ctest do_gpu_tests do_guarded_tests do_other_tests train train_on do_training do_plans \
     do_bench do_bench_train do_bench_again do_bench_activations torch_train torch_said do_torch_train do_torch_compile \
     do_torch_activations do_sanitizers
 
