@@ -12,8 +12,8 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
 export XDG_CACHE_HOME=$folder/cache
 failures=0
-many=4000 # images of a run that is long enough to be stopped
-if [ -n "${SLOPE_TEST_QUICK-}" ]; then many=1000; fi
+many=4000 rounds='1 2 3' # images of a run that is long enough to be stopped, and how often it is begun
+if [ -n "${SLOPE_TEST_QUICK-}" ]; then many=1000 rounds=1; fi
 small="--data digits --limit-train 600 --limit-test 200 --batch 50"
 
 fail() {
@@ -261,7 +261,7 @@ long="--data digits --limit-train $many --limit-test 100 --batch 20 --epochs 3 -
       --schedule plateau(patience=1,factor=0.5) --clip-norm 1 --threads 1 --quiet"
 accept train $long --out whole.safetensors --log whole.jsonl
 stops=0
-for round in 1 2 3; do
+for round in $rounds; do
     rm -f part.safetensors part.jsonl
     resume=
     for signal in INT TERM INT TERM INT TERM none; do
