@@ -254,7 +254,7 @@ for isa in plain avx2 avx512; do
 done
 accept train $run --exact --out other.safetensors; same one.safetensors other.safetensors "--exact"
 accept train $run --seed 2 --out other.safetensors; cmp -s one.safetensors other.safetensors && fail "another seed gives the same bytes"
-SLOPE_ISA=frob refuse 1 "SLOPE_ISA=frob" train $run
+SLOPE_ISA=frob refuse 1 "SLOPE_ISA=frob" train $run --device cpu
 
 # --- kill and resume ---
 long="--data digits --limit-train $many --limit-test 100 --batch 20 --epochs 3 --model lenet
