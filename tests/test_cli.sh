@@ -242,7 +242,7 @@ END
 [ "$(sort -u ends | wc -l)" = 18 ] || fail "two of these runs end with the same parameters: $(sort ends | uniq -d)"
 
 # --- the same bytes: twice, for any number of threads, on any instruction set ---
-run="--data digits --limit-train 150 --limit-test 50 --batch 40 --epochs 2 --quiet --model lenet --activation swish"
+run="--device cpu --data digits --limit-train 150 --limit-test 50 --batch 40 --epochs 2 --quiet --model lenet --activation swish"
 accept train $run --out one.safetensors
 for threads in 1 2 3; do
     accept train $run --threads $threads --out other.safetensors; same one.safetensors other.safetensors "$threads threads"
@@ -254,10 +254,10 @@ for isa in plain avx2 avx512; do
 done
 accept train $run --exact --out other.safetensors; same one.safetensors other.safetensors "--exact"
 accept train $run --seed 2 --out other.safetensors; cmp -s one.safetensors other.safetensors && fail "another seed gives the same bytes"
-SLOPE_ISA=frob refuse 1 "SLOPE_ISA=frob" train $run --device cpu
+SLOPE_ISA=frob refuse 1 "SLOPE_ISA=frob" train $run
 
 # --- kill and resume ---
-long="--data digits --limit-train $many --limit-test 100 --batch 20 --epochs 3 --model lenet
+long="--device cpu --data digits --limit-train $many --limit-test 100 --batch 20 --epochs 3 --model lenet
       --schedule plateau(patience=1,factor=0.5) --clip-norm 1 --threads 1 --quiet"
 accept train $long --out whole.safetensors --log whole.jsonl
 stops=0
