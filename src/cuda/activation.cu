@@ -181,19 +181,11 @@ template <class Row, bool BY_A> struct slope_terms {
     }
 };
 
-struct store_sum {
-    float *to;
-    __device__ __forceinline__ void operator()(int64_t column, const float (&total)[1]) const
-    {
-        to[column] = total[0];
-    }
-};
-
 /* The sum is per column where output number `output` has several elements, else over all. */
 template <class Row, bool BY_A> static void launch_sums(const sl_call *call, const job &j, int output)
 {
     const int64_t wide = sl_shape_count(call->out[output].shape);
-    const store_sum finish = {sl_out(call, output)};
+    const sl_store_sum finish = {sl_out(call, output)};
     const slope_terms<Row, BY_A> terms = {j, wide == 1};
     float *sums = static_cast<float *>(call->workspace);
     if (wide == 1) {

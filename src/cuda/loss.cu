@@ -84,21 +84,6 @@ static __global__ void __launch_bounds__(MEAN_BLOCK)
     if (lane == 0) *(warp == 0 ? mean : count) = warp == 0 ? total / mean_divisor(s, per_sample) : total;
 }
 
-struct row_values : sl_plain_terms {
-    const float *x;
-    template <int V> __device__ __forceinline__ sl_vec<V> load(int64_t i, int64_t end) const
-    {
-        return sl_vec_load<V>(x, i, end);
-    }
-    template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
-                                         float (&term)[1][V]) const
-    {
-#pragma unroll
-        for (int k = 0; k < V; k++) term[0][k] = r.v[k];
-    }
-};
-
 /* Divided as the mean is, or as it stands. */
 struct store_total {
     rows s;
@@ -148,7 +133,7 @@ static void cross_entropy_mean(const sl_call *call)
     f.right = count ? room + mean_room(s.n) : nullptr;
     run_rows(call, f, &call->in[0]);
     const sl_vector x = {s.n, s.batch, s.valid, false};
-    row_values terms = {};
+    sl_element_terms<false> terms = {};
     terms.x = f.loss;
     const store_total finish = {s, true, per_sample, mean};
     sl_sum_vector(call, x, terms, finish, sums);
@@ -260,14 +245,6 @@ struct slope_terms {
     }
 };
 
-struct store_column {
-    float *to;
-    __device__ __forceinline__ void operator()(int64_t column, const float (&total)[1]) const
-    {
-        to[column] = total[0];
-    }
-};
-
 static size_t mean_vjp_workspace(const sl_call *call)
 {
     const sl_shape shape = call->in[1].shape;
@@ -286,7 +263,7 @@ static void cross_entropy_mean_vjp(const sl_call *call)
     }
     const slope_terms terms = {s, dloss, sl_in(call, 1), static_cast<const int32_t *>(call->in[2].data),
                                sl_out(call, 0)};
-    const store_column finish = {sl_out(call, 1)};
+    const sl_store_sum finish = {sl_out(call, 1)};
     const sl_columns c = {1, s.n, s.k, s.batch, s.valid, true};
     sl_sum_columns(call, c, terms, finish, static_cast<float *>(call->workspace));
 }

@@ -69,21 +69,6 @@ static sl_columns columns_of(const norm_job &j)
 
 /* --- sums --- */
 
-struct value_terms : sl_plain_terms {
-    const float *x;
-    template <int V> __device__ __forceinline__ sl_vec<V> load(int64_t i, int64_t end) const
-    {
-        return sl_vec_load<V>(x, i, end);
-    }
-    template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
-                                         float (&term)[1][V]) const
-    {
-#pragma unroll
-        for (int k = 0; k < V; k++) term[0][k] = r.v[k];
-    }
-};
-
 struct variance_terms {
     enum { SETS = 1 };
     template <int V> using Column = sl_vec<V>; /* mean */
@@ -311,7 +296,7 @@ static void batch_norm(const sl_call *call)
     j.x = sl_in(call, 0);
     j.gamma = sl_in(call, 1);
     j.beta = sl_in(call, 2);
-    value_terms values = {};
+    sl_element_terms<false> values = {};
     values.x = j.x;
     const store_mean mean = {j, sl_out(call, 1)};
     sl_sum_columns(call, columns_of(j), values, mean, j.sums);

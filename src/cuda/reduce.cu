@@ -8,21 +8,6 @@ namespace
 
 /* --- sums of a whole tensor --- */
 
-template <bool SQUARES> struct element_terms : sl_plain_terms {
-    const float *x;
-    template <int V> __device__ __forceinline__ sl_vec<V> load(int64_t i, int64_t end) const
-    {
-        return sl_vec_load<V>(x, i, end);
-    }
-    template <int V>
-    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
-                                         float (&term)[1][V]) const
-    {
-#pragma unroll
-        for (int k = 0; k < V; k++) term[0][k] = SQUARES ? r.v[k] * r.v[k] : r.v[k];
-    }
-};
-
 /* What MEAN divides by. */
 struct divisor {
     const int32_t *valid;
@@ -66,7 +51,7 @@ static size_t flat_workspace(const sl_call *call)
 static void mean(const sl_call *call)
 {
     const sl_vector x = {sl_shape_count(call->in[0].shape), call->batch, call->valid, false};
-    element_terms<false> terms = {};
+    sl_element_terms<false> terms = {};
     terms.x = sl_in(call, 0);
     const store_mean finish = {sl_out(call, 0), divisor_of(call, call->in[0].shape)};
     sl_sum_vector(call, x, terms, finish, static_cast<float *>(call->workspace));
@@ -75,7 +60,7 @@ static void mean(const sl_call *call)
 static void norm(const sl_call *call)
 {
     const sl_vector x = {sl_shape_count(call->in[0].shape), 1, nullptr, false};
-    element_terms<true> terms = {};
+    sl_element_terms<true> terms = {};
     terms.x = sl_in(call, 0);
     const store_root finish = {sl_out(call, 0)};
     sl_sum_vector(call, x, terms, finish, static_cast<float *>(call->workspace));
@@ -192,19 +177,11 @@ static plan plan_of(const sl_call *call)
     return p;
 }
 
-struct row_terms : element_terms<false> {
+struct row_terms : sl_element_terms<false> {
     int64_t slow, inner; /* kept slow extent, summed fast extent */
     __device__ __forceinline__ int64_t row(int64_t group, int64_t r) const
     {
         return slow == 1 ? r : (r / inner * slow + group) * inner + r % inner;
-    }
-};
-
-struct store_result {
-    float *to;
-    __device__ __forceinline__ void operator()(int64_t result, const float (&total)[1]) const
-    {
-        to[result] = total[0];
     }
 };
 
@@ -282,7 +259,7 @@ static void sum_to(const sl_call *call)
     const plan p = plan_of(call);
     const int32_t *valid = p.batch_summed ? call->valid : nullptr;
     float *workspace = static_cast<float *>(call->workspace);
-    const store_result finish = {sl_out(call, 0)};
+    const sl_store_sum finish = {sl_out(call, 0)};
     if (p.rows) {
         const sl_columns c = {p.keep[0], p.terms, p.keep[1], call->batch, valid, false};
         row_terms terms = {};
@@ -292,7 +269,7 @@ static void sum_to(const sl_call *call)
         sl_sum_columns(call, c, terms, finish, workspace);
     } else if (p.keep[0] == 1 && p.keep[1] == 1) {
         const sl_vector x = {p.terms, call->batch, valid, false};
-        element_terms<false> terms = {};
+        sl_element_terms<false> terms = {};
         terms.x = sl_in(call, 0);
         sl_sum_vector(call, x, terms, finish, workspace);
     } else {

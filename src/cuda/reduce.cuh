@@ -46,6 +46,31 @@ struct sl_plain_terms {
     }
 };
 
+/* The elements as terms, or their squares. */
+template <bool SQUARES> struct sl_element_terms : sl_plain_terms {
+    const float *x;
+    template <int V> __device__ __forceinline__ sl_vec<V> load(int64_t i, int64_t end) const
+    {
+        return sl_vec_load<V>(x, i, end);
+    }
+    template <int V>
+    __device__ __forceinline__ void make(const Column<V> &, const sl_vec<V> &r, int64_t, int64_t,
+                                         float (&term)[1][V]) const
+    {
+#pragma unroll
+        for (int k = 0; k < V; k++) term[0][k] = SQUARES ? r.v[k] * r.v[k] : r.v[k];
+    }
+};
+
+/* A sum as it is. */
+struct sl_store_sum {
+    float *to;
+    __device__ __forceinline__ void operator()(int64_t at, const float (&total)[1]) const
+    {
+        to[at] = total[0];
+    }
+};
+
 static __host__ __device__ __forceinline__ int64_t sl_leaves(int64_t terms)
 {
     return (terms + SL_LEAF - 1) / SL_LEAF;
