@@ -45,17 +45,7 @@ typedef struct kernel_case {
 #define FAMILY(name)                                                                                         \
     extern const sl_kernel sl_cpu_##name##_plain[], sl_cpu_##name##_avx2[], sl_cpu_##name##_avx512[],        \
         sl_cpu_##name##_f64[];
-#define FAMILIES                                                                                             \
-    FAMILY(elementwise)                                                                                      \
-    FAMILY(reduce)                                                                                           \
-    FAMILY(pool)                                                                                             \
-    FAMILY(norm)                                                                                             \
-    FAMILY(softmax)                                                                                          \
-    FAMILY(loss)                                                                                             \
-    FAMILY(random)                                                                                           \
-    FAMILY(step)                                                                                             \
-    FAMILY(update)
-FAMILIES
+SL_KERNEL_FAMILIES(FAMILY)
 #undef FAMILY
 
 typedef enum kernel_copy { COPY_PLAIN, COPY_AVX2, COPY_AVX512, COPY_F64, COPIES } kernel_copy;
@@ -69,7 +59,7 @@ static inline const sl_kernel *find_kernel(sl_op op, kernel_copy copy)
 #else
 #    define FAMILY(name) {sl_cpu_##name##_plain, NULL, NULL, sl_cpu_##name##_f64},
 #endif
-        FAMILIES
+        SL_KERNEL_FAMILIES(FAMILY)
 #undef FAMILY
     };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)

@@ -113,4 +113,18 @@ SL_FN uint64_t sl_permute(uint64_t seed, uint32_t stream, uint32_t epoch, uint64
     sl_permutation p = sl_permutation_of(seed, stream, epoch, n);
     return sl_permuted(&p, i);
 }
+/* How many words give a value that is not above `rate`: just the words below this number, for the value grows
+ * with the word. */
+static inline uint64_t sl_words_dropped(float rate)
+{
+    uint64_t low = 0, high = (uint64_t)1 << 32;
+    while (low < high) {
+        const uint64_t middle = (low + high) / 2;
+        if (sl_uniform((uint32_t)middle) > rate)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
 #endif

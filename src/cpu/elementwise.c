@@ -1,57 +1,10 @@
 /* Operations on every element, with broadcasting; fills and copies. Outputs may lie where an input lies. */
 #include <string.h>
 
+#include "core/walk.h"
 #include "cpu/cpu.h"
 
 enum { GRAIN = 1 << 14, TILE = 256 };
-
-/* How two inputs lie under the output: up to four dimensions, the fast one last, stride 0 where an input
- * repeats. */
-typedef struct walk {
-    int n;
-    int64_t dim[SL_MAX_DIMS], a[SL_MAX_DIMS], b[SL_MAX_DIMS];
-} walk;
-
-/* The strides of `in` along the dimensions of `out`, 0 where it has size 1. */
-static void strides_of(sl_shape in, sl_shape out, int64_t *stride)
-{
-    int64_t step = 1;
-    for (int d = out.n - 1; d >= 0; d--) {
-        int i = d - (out.n - in.n);
-        bool repeats = i < 0 || (in.dim[i] == 1 && out.dim[d] != 1);
-        stride[d] = repeats ? 0 : step;
-        if (!repeats) step *= in.dim[i];
-    }
-}
-
-/* Dimensions over which both inputs go on as before are taken together. */
-static walk walk_of(sl_shape a, sl_shape b, sl_shape out)
-{
-    int64_t stride_a[SL_MAX_DIMS], stride_b[SL_MAX_DIMS];
-    walk reversed = {0}, w = {0};
-    strides_of(a, out, stride_a);
-    strides_of(b, out, stride_b);
-    for (int d = out.n - 1; d >= 0; d--) {
-        int last = reversed.n - 1;
-        if (out.dim[d] == 1) continue;
-        if (reversed.n && stride_a[d] == reversed.a[last] * reversed.dim[last] &&
-            stride_b[d] == reversed.b[last] * reversed.dim[last]) {
-            reversed.dim[last] *= out.dim[d];
-            continue;
-        }
-        reversed.dim[reversed.n] = out.dim[d];
-        reversed.a[reversed.n] = stride_a[d];
-        reversed.b[reversed.n++] = stride_b[d];
-    }
-    if (reversed.n == 0) reversed.dim[reversed.n++] = 1;
-    for (int d = 0; d < reversed.n; d++) {
-        w.dim[d] = reversed.dim[reversed.n - 1 - d];
-        w.a[d] = reversed.a[reversed.n - 1 - d];
-        w.b[d] = reversed.b[reversed.n - 1 - d];
-    }
-    w.n = reversed.n;
-    return w;
-}
 
 typedef struct binary_loops {
     void (*both)(real *y, const real *a, const real *b, int64_t n);
@@ -60,7 +13,7 @@ typedef struct binary_loops {
 } binary_loops;
 
 typedef struct binary_job {
-    walk w;
+    sl_walk w;
     const real *a, *b;
     real *y;
     const binary_loops *loops;
@@ -85,7 +38,7 @@ static void binary_piece(const binary_job *job, real *y, const real *a, const re
 static void binary_task(void *arg, int64_t first, int64_t last, int worker)
 {
     const binary_job *job = arg;
-    const walk *w = &job->w;
+    const sl_walk *w = &job->w;
     const int fast = w->n - 1;
     (void)worker;
     while (first < last) {
@@ -124,9 +77,9 @@ static void rows_task(void *arg, int64_t first, int64_t last, int worker)
 static void binary_run(const sl_call *call, const binary_loops *loops)
 {
     const sl_shape out = call->out[0].shape;
-    binary_job job = {walk_of(call->in[0].shape, call->in[1].shape, out), sl_in(call, 0), sl_in(call, 1),
+    binary_job job = {sl_walk_of(call->in[0].shape, call->in[1].shape, out), sl_in(call, 0), sl_in(call, 1),
                       sl_out(call, 0), loops};
-    const walk *w = &job.w;
+    const sl_walk *w = &job.w;
     const int64_t count = sl_shape_count(out);
     if (count == 0) return;
     if (w->n == 2 && w->dim[1] <= TILE / 4 && w->a[1] && w->b[1] && (!w->a[0] || !w->b[0]))
@@ -187,7 +140,7 @@ static void broadcast(const sl_call *call)
 {
     static const binary_loops loops = {copy_both, copy_left, NULL};
     const sl_shape in = call->in[0].shape, out = call->out[0].shape;
-    binary_job job = {walk_of(in, in, out), sl_in(call, 0), sl_in(call, 0), sl_out(call, 0), &loops};
+    binary_job job = {sl_walk_of(in, in, out), sl_in(call, 0), sl_in(call, 0), sl_out(call, 0), &loops};
     sl_parallel(call, binary_task, &job, sl_shape_count(out), GRAIN);
 }
 

@@ -102,21 +102,6 @@ static void random_fill(const sl_call *call)
     sl_parallel(call, random_task, (void *)call, (sl_shape_count(call->out[0].shape) + 3) / 4, GRAIN);
 }
 
-/* How many words give a value that is not above `rate`: just the words below this number, for the value grows
- * with the word. */
-static uint64_t words_dropped(float rate)
-{
-    uint64_t low = 0, high = (uint64_t)1 << 32;
-    while (low < high) {
-        const uint64_t middle = (low + high) / 2;
-        if (sl_uniform((uint32_t)middle) > rate)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 typedef struct dropout_job {
     const sl_call *call;
     uint64_t dropped;
@@ -146,7 +131,7 @@ static void dropout_task(void *arg, int64_t first, int64_t last, int worker)
 static void dropout(const sl_call *call)
 {
     const sl_dropout_attr *attr = call->attr;
-    dropout_job job = {call, words_dropped(attr->rate)};
+    dropout_job job = {call, sl_words_dropped(attr->rate)};
     const int64_t count = sl_shape_count(call->out[0].shape);
     if (job.dropped >> 32) /* a rate of 1 */
         for (int64_t i = 0; i < count; i++) sl_out(call, 0)[i] = 0;

@@ -26,14 +26,6 @@ extern "C" {
 #include "core/math.h"
 #include "core/sum.h"
 
-// clang-format off
-#define SL_CUDA_FAMILIES(FAMILY)                                                                             \
-    FAMILY(matmul)                                                                                           \
-    FAMILY(conv)                                                                                             \
-    FAMILY(activation)                                                                                       \
-    FAMILY(elementwise) FAMILY(reduce) FAMILY(pool) FAMILY(norm) FAMILY(softmax) FAMILY(loss)                \
-        FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
-// clang-format on
 /* Not exact: these stand before the others and support a call only on a device that is not exact. */
 #define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
 
@@ -41,7 +33,7 @@ extern "C" {
 extern "C" {
 #define FAMILY(name) extern SL_CUDA_KERNELS(name);
 SL_CUDA_FAST_FAMILIES(FAMILY)
-SL_CUDA_FAMILIES(FAMILY)
+SL_KERNEL_FAMILIES(FAMILY)
 #undef FAMILY
 extern const sl_kernel *const sl_cuda_table[];
 }

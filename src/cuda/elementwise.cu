@@ -2,6 +2,8 @@
  * inputs 12 (8 where one of them repeats), a fill 4. */
 #include "cuda/elementwise.cuh"
 
+#include "core/walk.h"
+
 /* Types too: those of two files may have one name. */
 namespace
 {
@@ -57,54 +59,6 @@ UNARY(clip, (u < scale) ? scale : (u > shift) ? shift : u)
 
 /* --- two inputs --- */
 
-/* How two inputs lie under the output: up to four dimensions, the fast one last, stride 0 where an input
- * repeats. */
-struct walk {
-    int n;
-    int64_t dim[SL_MAX_DIMS], a[SL_MAX_DIMS], b[SL_MAX_DIMS];
-};
-
-/* The strides of `in` along the dimensions of `out`, 0 where it has size 1. */
-static void strides_of(sl_shape in, sl_shape out, int64_t *stride)
-{
-    int64_t step = 1;
-    for (int d = out.n - 1; d >= 0; d--) {
-        const int i = d - (out.n - in.n);
-        const bool repeats = i < 0 || (in.dim[i] == 1 && out.dim[d] != 1);
-        stride[d] = repeats ? 0 : step;
-        if (!repeats) step *= in.dim[i];
-    }
-}
-
-/* Dimensions over which both inputs go on as before are taken together. */
-static walk walk_of(sl_shape a, sl_shape b, sl_shape out)
-{
-    int64_t stride_a[SL_MAX_DIMS], stride_b[SL_MAX_DIMS];
-    walk reversed = {}, w = {};
-    strides_of(a, out, stride_a);
-    strides_of(b, out, stride_b);
-    for (int d = out.n - 1; d >= 0; d--) {
-        const int last = reversed.n - 1;
-        if (out.dim[d] == 1) continue;
-        if (reversed.n && stride_a[d] == reversed.a[last] * reversed.dim[last] &&
-            stride_b[d] == reversed.b[last] * reversed.dim[last]) {
-            reversed.dim[last] *= out.dim[d];
-            continue;
-        }
-        reversed.dim[reversed.n] = out.dim[d];
-        reversed.a[reversed.n] = stride_a[d];
-        reversed.b[reversed.n++] = stride_b[d];
-    }
-    if (reversed.n == 0) reversed.dim[reversed.n++] = 1;
-    for (int d = 0; d < reversed.n; d++) {
-        w.dim[d] = reversed.dim[reversed.n - 1 - d];
-        w.a[d] = reversed.a[reversed.n - 1 - d];
-        w.b[d] = reversed.b[reversed.n - 1 - d];
-    }
-    w.n = reversed.n;
-    return w;
-}
-
 /* Both inputs as long as the output, or single values. */
 template <class Op> struct together {
     struct Raw {
@@ -141,7 +95,7 @@ template <class Op> struct together {
  * element's. */
 template <class Op, int V, class Index>
 static __global__ void __launch_bounds__(SL_BLOCK)
-    walk_kernel(const __grid_constant__ walk w, const float *a, const float *b, float *y, int64_t count)
+    walk_kernel(const __grid_constant__ sl_walk w, const float *a, const float *b, float *y, int64_t count)
 {
     const int fast = w.n - 1;
     for (int64_t i = V * sl_cuda_thread(); i < count; i += V * sl_cuda_threads()) {
@@ -167,7 +121,7 @@ static __global__ void __launch_bounds__(SL_BLOCK)
 }
 
 template <class Op, int V>
-static void launch_walk(const sl_call *call, const walk &w, const float *a, const float *b, int64_t count)
+static void launch_walk(const sl_call *call, const sl_walk &w, const float *a, const float *b, int64_t count)
 {
     const unsigned blocks = sl_cuda_grid(call, count, V * SL_BLOCK, SL_WAVES);
     if (count <= UINT32_MAX)
@@ -179,7 +133,7 @@ static void launch_walk(const sl_call *call, const walk &w, const float *a, cons
 template <class Op> static void run_binary(const sl_call *call, const sl_tensor *in_a, const sl_tensor *in_b)
 {
     const sl_shape out = call->out[0].shape;
-    const walk w = walk_of(in_a->shape, in_b->shape, out);
+    const sl_walk w = sl_walk_of(in_a->shape, in_b->shape, out);
     const int64_t count = sl_shape_count(out);
     const float *a = static_cast<const float *>(in_a->data), *b = static_cast<const float *>(in_b->data);
     if (count == 0) return;

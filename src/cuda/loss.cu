@@ -57,8 +57,7 @@ static void cross_entropy(const sl_call *call)
 
 static __device__ __forceinline__ float mean_divisor(const rows &s, bool per_sample)
 {
-    if (per_sample) return s.valid ? (float)*s.valid : 1.0f;
-    return (float)sl_cuda_valid_rows(s.valid, s.batch, s.n);
+    return sl_mean_divisor(s.valid, s.batch, s.n, per_sample);
 }
 
 /* One block for all, where there is one leaf block of rows and little to do. */

@@ -60,21 +60,6 @@ static void random_fill(const sl_call *call)
                   count);
 }
 
-/* How many words give a value that is not above `rate`: just the words below this number, for the value grows
- * with the word. */
-static uint64_t words_dropped(float rate)
-{
-    uint64_t low = 0, high = (uint64_t)1 << 32;
-    while (low < high) {
-        const uint64_t middle = (low + high) / 2;
-        if (sl_uniform((uint32_t)middle) > rate)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-
 struct dropout_job {
     const float *x;
     float *y, gain;
@@ -104,7 +89,7 @@ static void dropout(const sl_call *call)
                            sl_out(call, 0),
                            1 / (1 - attr->rate),
                            static_cast<const int32_t *>(call->in[1].data),
-                           words_dropped(attr->rate),
+                           sl_words_dropped(attr->rate),
                            attr->seed,
                            attr->stream};
     if (count)

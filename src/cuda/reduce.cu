@@ -8,15 +8,13 @@ namespace
 
 /* --- sums of a whole tensor --- */
 
-/* What MEAN divides by. */
 struct divisor {
     const int32_t *valid;
     int64_t batch, count;
     bool per_sample;
     __device__ __forceinline__ float operator()() const
     {
-        if (per_sample) return valid ? (float)*valid : 1.0f;
-        return (float)sl_cuda_valid_rows(valid, batch, count);
+        return sl_mean_divisor(valid, batch, count, per_sample);
     }
 };
 

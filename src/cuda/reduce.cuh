@@ -46,6 +46,14 @@ struct sl_plain_terms {
     }
 };
 
+/* What MEAN and its gradient divide by; count: of the values, padding included. */
+static __device__ __forceinline__ float sl_mean_divisor(const int32_t *valid, int64_t batch, int64_t count,
+                                                        bool per_sample)
+{
+    if (per_sample) return valid ? (float)*valid : 1.0f;
+    return (float)sl_cuda_valid_rows(valid, batch, count);
+}
+
 /* The elements as terms, or their squares. */
 template <bool SQUARES> struct sl_element_terms : sl_plain_terms {
     const float *x;

@@ -2,5 +2,5 @@
 #include "cuda/cuda.cuh"
 
 #define FAMILY(name) sl_cuda_##name,
-const sl_kernel *const sl_cuda_table[] = {SL_CUDA_FAST_FAMILIES(FAMILY) SL_CUDA_FAMILIES(FAMILY) nullptr};
+const sl_kernel *const sl_cuda_table[] = {SL_CUDA_FAST_FAMILIES(FAMILY) SL_KERNEL_FAMILIES(FAMILY) nullptr};
 #undef FAMILY
