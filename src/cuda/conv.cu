@@ -64,22 +64,31 @@ struct conv_terms {
     bool left_whole, right_whole;
 };
 
-/* m: pixels of the result; n: filters; k: kernel row, kernel column, channel. */
-struct forward_terms : conv_terms {
-    __device__ __forceinline__ bool a_along_k() const
-    {
-        return true;
-    }
+/* Elements of windows on the left, rows of filters on the right. */
+struct window_terms : conv_terms {
     __device__ __forceinline__ bool b_along_k() const
     {
         return false;
     }
+    /* `element` of the window at `to`: kernel row, kernel column, channel. */
     __device__ __forceinline__ const float *at(pixel to, int64_t element) const
     {
         uint32_t channel, kx;
         const uint32_t tap = divide((uint32_t)element, s.by_c, &channel), ky = divide(tap, s.by_kw, &kx);
         const float *p = source(s, left, to, (int)ky, (int)kx);
         return p ? p + channel : nullptr;
+    }
+    __device__ __forceinline__ four b(int64_t element, int64_t column) const
+    {
+        return element < k ? four_read(right + element * n + column, n - column, right_whole) : four_of(0.0f);
+    }
+};
+
+/* m: pixels of the result; n: filters; k: kernel row, kernel column, channel. */
+struct forward_terms : window_terms {
+    __device__ __forceinline__ bool a_along_k() const
+    {
+        return true;
     }
     __device__ __forceinline__ four a(int64_t row, int64_t element) const
     {
@@ -91,10 +100,6 @@ struct forward_terms : conv_terms {
         for (int i = 0; i < 4; i++)
             if (element + i < k) r.v[i] = taken_one(at(to, element + i));
         return r;
-    }
-    __device__ __forceinline__ four b(int64_t element, int64_t column) const
-    {
-        return element < k ? four_read(right + element * n + column, n - column, right_whole) : four_of(0.0f);
     }
 };
 
@@ -155,21 +160,10 @@ struct input_terms : conv_terms {
 };
 
 /* m: kernel row, kernel column, channel; n: filters; k: pixels of the result. */
-struct weight_terms : conv_terms {
+struct weight_terms : window_terms {
     __device__ __forceinline__ bool a_along_k() const
     {
         return false;
-    }
-    __device__ __forceinline__ bool b_along_k() const
-    {
-        return false;
-    }
-    __device__ __forceinline__ const float *at(pixel to, int64_t row) const
-    {
-        uint32_t channel, kx;
-        const uint32_t tap = divide((uint32_t)row, s.by_c, &channel), ky = divide(tap, s.by_kw, &kx);
-        const float *p = source(s, left, to, (int)ky, (int)kx);
-        return p ? p + channel : nullptr;
     }
     __device__ __forceinline__ four a(int64_t row, int64_t element) const
     {
@@ -181,10 +175,6 @@ struct weight_terms : conv_terms {
         for (int i = 0; i < 4; i++)
             if (row + i < m) r.v[i] = taken_one(at(to, row + i));
         return r;
-    }
-    __device__ __forceinline__ four b(int64_t element, int64_t column) const
-    {
-        return element < k ? four_read(right + element * n + column, n - column, right_whole) : four_of(0.0f);
     }
 };
 
