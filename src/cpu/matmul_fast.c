@@ -102,9 +102,15 @@ static void block_chunk(const dense_job *job, block *at, int64_t c, int64_t chun
             t.b_step = s->b_step;
         } else {
             float *panel = at->packed_b + (p - at->left) * TILE_WIDTH * k;
-            if (!packed) pack_panel(job, panel, p, c, k);
             t.b = panel;
             t.b_step = width;
+            if (!packed && s->b_column == 1 && t.columns == width) { /* by the first tile, on the way */
+                t.b = job->b + c * SL_CHUNK * s->b_step + t.column;
+                t.b_step = s->b_step;
+                t.pack = panel;
+            } else if (!packed) {
+                pack_panel(job, panel, p, c, k);
+            }
         }
         for (int64_t i = 0, first = 0, n; i < cut.tiles; i++, first += n) {
             n = cut.rows + (i < cut.higher);
@@ -116,6 +122,7 @@ static void block_chunk(const dense_job *job, block *at, int64_t c, int64_t chun
             }
             t.levels = at->levels + (p - at->left) * TILE_WIDTH * rows + first * width;
             tile_functions[vectors][n](&t, from, out);
+            tile_packed(&t, width);
         }
     }
     at->packed_chunk = c;

@@ -38,8 +38,9 @@ typedef struct weight_job {
     int64_t groups, group_rows, level_stride;
     int shift;
     int64_t blocks, most_blocks;
-    float *sums; /* [blocks][panel][weight][column] */
-    char *space; /* of worker 0; the others' follow */
+    int64_t *from; /* of each weight: where its tap and channel lie behind the first tap's first */
+    float *sums;   /* [blocks][panel][weight][column] */
+    char *space;   /* of worker 0; the others' follow */
     size_t space_each;
 } weight_job;
 
@@ -191,7 +192,8 @@ static void weight_chunk(const weight_job *job, weight_space *space, int64_t blo
     tile t = {.runs = space->runs, .a_step = attr->stride[1] * s->c, .level_stride = job->level_stride};
     tile_set_chunk(&t, number, numbers);
     const bool direct = job->padded == s->f && tile_panels(s->f) == 1;
-    if (!direct) pack_gradient(job, c, space->packed);
+    const bool on_the_way = !direct && !job->padding && job->padded == s->f; /* by each panel's first tile */
+    if (!direct && !on_the_way) pack_gradient(job, c, space->packed);
     const int64_t stretches = cut_stretches(job, c, space->stretches);
     if (!job->padding) t.n_runs = whole_runs(job, space->stretches, stretches, space->runs);
     for (int64_t unit = top; unit < bottom; unit += job->unit) {
@@ -204,6 +206,11 @@ static void weight_chunk(const weight_job *job, weight_space *space, int64_t blo
             const tile_cut cut = tile_cut_rows(rows, TILE_ROWS(vectors));
             t.b = direct ? job->dy + c * SL_CHUNK * s->f : space->packed + column * SL_CHUNK;
             t.b_step = width;
+            if (on_the_way && unit == top) {
+                t.b = job->dy + c * SL_CHUNK * s->f + column;
+                t.b_step = s->f;
+                t.pack = space->packed; /* the panel before is done with */
+            }
             t.column = job->blocks > 1 ? 0 : column;
             t.columns = job->blocks > 1 ? width : tile_smaller(width, s->f - column);
             for (int64_t i = 0, first = unit, n; i < cut.tiles; i++, first += n) {
@@ -211,10 +218,7 @@ static void weight_chunk(const weight_job *job, weight_space *space, int64_t blo
                 const float *from[TILE_MAX_ROWS];
                 float *out[TILE_MAX_ROWS];
                 for (int64_t r = 0; r < n; r++) {
-                    const int64_t tap = (first + r) / s->c, channel = (first + r) % s->c;
-                    const int64_t ky = tap / attr->kernel[1] * attr->dilation[0];
-                    const int64_t kx = tap % attr->kernel[1] * attr->dilation[1];
-                    from[r] = job->x + (ky * s->w + kx) * s->c + channel;
+                    from[r] = job->x + job->from[first + r];
                     out[r] = job->blocks > 1 ? job->sums + (block * job->padded + column) * job->weights +
                                                    (first + r) * width
                                              : job->dw + (first + r) * s->f;
@@ -223,6 +227,7 @@ static void weight_chunk(const weight_job *job, weight_space *space, int64_t blo
                     t.n_runs = part_runs(job, first, (int)n, space->stretches, stretches, space);
                 t.levels = space->levels + column * job->group_rows + (first - top) * width;
                 tile_functions[vectors][n](&t, from, out);
+                tile_packed(&t, width);
             }
         }
     }
@@ -304,12 +309,17 @@ static size_t weight_sums_space(const weight_job *job)
                         sizeof(float));
 }
 
+static size_t weight_from_space(const weight_job *job)
+{
+    return tile_rounded((size_t)job->weights * sizeof *job->from);
+}
+
 /* For any number of samples up to the batch. */
 static size_t weight_workspace(const sl_call *call)
 {
     const weight_job job = weight_plan(call, conv_shape_of(call).n);
     const size_t threads = (size_t)sl_pool_threads(sl_cpu_pool(call->device));
-    return weight_sums_space(&job) + threads * weight_space_cut(&job, NULL, NULL);
+    return weight_from_space(&job) + weight_sums_space(&job) + threads * weight_space_cut(&job, NULL, NULL);
 }
 
 static void weight_gradient(const sl_call *call)
@@ -318,8 +328,17 @@ static void weight_gradient(const sl_call *call)
     job.x = sl_in(call, 0);
     job.dy = sl_in(call, 1);
     job.dw = sl_out(call, 0);
-    job.sums = call->workspace;
-    job.space = (char *)call->workspace + weight_sums_space(&job);
+    char *space = call->workspace;
+    job.from = (int64_t *)space;
+    for (int64_t i = 0; i < job.weights; i++) {
+        const int64_t tap = i / job.s.c, channel = i % job.s.c;
+        const int64_t y = tap / job.s.attr->kernel[1] * job.s.attr->dilation[0];
+        const int64_t x = tap % job.s.attr->kernel[1] * job.s.attr->dilation[1];
+        job.from[i] = (y * job.s.w + x) * job.s.c + channel;
+    }
+    space += weight_from_space(&job);
+    job.sums = (float *)space;
+    job.space = space + weight_sums_space(&job);
     job.space_each = weight_space_cut(&job, NULL, NULL);
     const int64_t item = (tile_smaller(job.pixels, SL_CHUNK) << job.shift) * job.group_rows * job.padded;
     sl_parallel(call, weight_items, &job, job.blocks * job.groups, TILE_PART / (item + 1) + 1);

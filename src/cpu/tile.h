@@ -58,6 +58,7 @@ typedef float tile_vec_loose __attribute__((vector_size(4 * TILE_LANES), aligned
 #    define TILE_VECTORS_FOR(columns) ((columns) <= 4 ? 1 : 2)
 #    define TILE_SAME(x)              x, x, x, x
 #endif
+#define TILE_AHEAD 24 /* steps of k that are fetched ahead while a panel is packed on the way */
 #define TILE_WIDTH (TILE_VECTORS * TILE_LANES) /* columns of a full panel */
 
 typedef struct tile_run {
@@ -74,6 +75,7 @@ typedef struct tile {
     int64_t n_steps, first_k;
     int64_t a_step, b_step; /* per k */
     const float *b;
+    float *pack; /* where the panel that is read from b goes, packed, on the way; NULL: nowhere */
     /* The binary counter of core/sum.h: sums of levels in `carry` are added, lowest first; then the sum is
      * stored at level `store`, or in the output rows where that is negative. A level's sums lie rows x width.
      */
@@ -199,6 +201,15 @@ static inline int tile_vectors(int64_t panel, int64_t columns)
 {
     const int64_t left = columns - panel * TILE_WIDTH;
     return left >= TILE_WIDTH ? TILE_VECTORS : TILE_VECTORS_FOR(left);
+}
+
+/* After the tile that packed its panel: the others read what it wrote. */
+static inline void tile_packed(tile *t, int64_t width)
+{
+    if (!t->pack) return;
+    t->b = t->pack;
+    t->b_step = width;
+    t->pack = NULL;
 }
 
 /* Columns with those that fill the last panel. */
