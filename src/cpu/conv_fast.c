@@ -6,6 +6,7 @@
  * gradients with a stride each phase of it); a tile takes pixels of one class, so that all its rows share one
  * list of runs and no tap is ever multiplied by padding. Weights are packed once a call, for the input
  * gradient with the taps reversed and each transposed, which makes k run as core/sum.h says. */
+#include "cpu/conv_line.h"
 #include "cpu/product_after.h"
 #include "cpu/product_shape.h"
 #include "cpu/product_weight.h"
@@ -36,7 +37,7 @@ typedef struct gather_job {
     int64_t k, chunks, block_rows;
     const float *from, *packed;
     const float *weights;
-    bool reversed;
+    bool reversed, line;
     float *to, *pack_to;
     char *space; /* of worker 0; the others' follow */
     size_t space_each;
@@ -180,7 +181,7 @@ static int64_t class_runs(const gather_job *job, uint64_t ys, uint64_t xs, gathe
     while (chunk < job->chunks) s->chunk_runs[++chunk] = n;
     /* Where no tap is missing, k runs on through the weights, and short runs need not be run by run. */
     const int64_t taps = (int64_t)__builtin_popcountll(ys) * __builtin_popcountll(xs);
-    s->by_steps = taps * channels == job->k && job->k < n * SHORT_RUN && channels < SHORT_RUN;
+    s->by_steps = job->line || (taps * channels == job->k && job->k < n * SHORT_RUN && channels < SHORT_RUN);
     if (s->by_steps)
         for (const tile_run *run = s->runs; run < s->runs + n; run++)
             for (int64_t i = 0; i < run->n; i++) s->steps[run->k + i] = run->a + i;
@@ -216,8 +217,16 @@ static void class_tiles(const gather_job *job, const gather_space *s, int64_t pi
     }
 }
 
-/* Rows [first, last) of the result, counted over all images. */
-static void gather_block(const gather_job *job, gather_space *s, int64_t first, int64_t last)
+static void line_block(const gather_job *job, gather_space *s, int64_t first, int64_t last)
+{
+    const axis *y = &job->y, *x = &job->x;
+    for (int64_t row = first; row < last; row++)
+        line_row(job->from + (row / y->positions * y->source + row % y->positions) * x->source, s->steps,
+                 job->k, job->packed, job->to + row * x->positions * job->to_channels, x->positions,
+                 job->to_channels);
+}
+
+static void class_blocks(const gather_job *job, gather_space *s, int64_t first, int64_t last)
 {
     const axis *y = &job->y, *x = &job->x;
     for (int cy = 0; cy < y->classes; cy++) {
@@ -245,6 +254,13 @@ static void gather_block(const gather_job *job, gather_space *s, int64_t first, 
             class_tiles(job, s, rows * (end - pixel));
         }
     }
+}
+
+/* Rows [first, last) of the result, counted over all images. */
+static void gather_block(const gather_job *job, gather_space *s, int64_t first, int64_t last)
+{
+    const axis *x = &job->x;
+    (job->line ? line_block : class_blocks)(job, s, first, last);
     product_finish(&job->after, first * x->positions, last * x->positions, 0, job->to_channels,
                    job->to_channels);
 }
@@ -254,6 +270,7 @@ static void gather_rows(void *arg, int64_t first, int64_t last, int worker)
     const gather_job *job = arg;
     gather_space space = {0};
     gather_space_cut(job, job->space + (size_t)worker * job->space_each, &space);
+    if (job->line) class_runs(job, job->y.set[0], job->x.set[0], &space);
     for (int64_t row = first; row < last; row += job->block_rows)
         gather_block(job, &space, row, tile_smaller(row + job->block_rows, last));
 }
@@ -294,9 +311,17 @@ static gather_job gather_plan(const sl_call *call)
     job.to_channels = job.reversed ? s.c : s.f;
     job.k = job.y.taps * job.x.taps * job.from_channels;
     job.chunks = tile_chunks(job.k);
+    const sl_conv_attr *attr = s.attr;
+    job.line = !job.reversed && job.from_channels == 1 && job.k > 0 && job.chunks == 1 &&
+               attr->stride[0] == 1 && attr->stride[1] == 1 && attr->pad[0] == 0 && attr->pad[1] == 0 &&
+               line_fits(job.x.positions, job.to_channels);
     int64_t pixels = BLOCK_FLOATS / (job.from_channels + job.to_channels + 1);
     pixels = pixels < LEAST_PIXELS ? LEAST_PIXELS : tile_smaller(pixels, MOST_PIXELS);
-    job.block_rows = tile_smaller(pixels / (job.x.positions + 1) + 1, job.images * job.y.positions);
+    job.block_rows = pixels / (job.x.positions + 1) + 1;
+    /* Several images: as many as fill tiles with one pixel of each. */
+    const int64_t fill = TILE_ROWS(TILE_VECTORS_FOR(job.to_channels)) * job.y.positions;
+    if (job.reversed && job.block_rows > fill / 2) job.block_rows = (job.block_rows + fill / 2) / fill * fill;
+    job.block_rows = tile_smaller(job.block_rows, job.images * job.y.positions);
     job.space_each = gather_space_cut(&job, NULL, NULL);
     return job;
 }
