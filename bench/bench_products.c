@@ -5,21 +5,16 @@
  *
  * SLOPE_ISA=plain|avx2|avx512 chooses the kernels. */
 #define _POSIX_C_SOURCE 200809L
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "backend.h"
 #include "core/context.h"
-#include "cpu/threads.h"
+#include "measure.h"
+#include "options.h"
 
 sl_pool *sl_cpu_pool(const sl_device *device);
 
 enum { MOST_ROUNDS = 101 };
 
-/* --- the cases -------------------------------------------------------------------------------------------
- */
+/* --- the cases --- */
 
 typedef enum kind { NN, TN, NT, FORWARD, VJP_INPUT, VJP_WEIGHT } kind;
 
@@ -151,96 +146,19 @@ static void release(prepared *p)
     free(p->call.workspace);
 }
 
-/* --- the peak --------------------------------------------------------------------------------------------
- */
-
-enum { PEAK_STEPS = 100000, PEAK_SUMS = 12 };
-
-/* Twelve independent sums: enough to hide the latency of two units. */
-#define PEAK_ONE(i) "vfmadd231ps %12, %12, %" #i "\n\t"
-#define PEAK(name, isa, bytes)                                                                               \
-    typedef float name##_vec __attribute__((vector_size(bytes)));                                            \
-    __attribute__((target(isa))) static float name(void)                                                     \
-    {                                                                                                        \
-        name##_vec a = {0}, b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a;     \
-        const name##_vec x = a + 0.5f;                                                                       \
-        for (int step = 0; step < PEAK_STEPS; step++)                                                        \
-            __asm__ volatile(PEAK_ONE(0) PEAK_ONE(1) PEAK_ONE(2) PEAK_ONE(3) PEAK_ONE(4) PEAK_ONE(5)         \
-                                 PEAK_ONE(6) PEAK_ONE(7) PEAK_ONE(8) PEAK_ONE(9) PEAK_ONE(10) PEAK_ONE(11)   \
-                             : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f), "+v"(g), "+v"(h),       \
-                               "+v"(i), "+v"(j), "+v"(k), "+v"(l)                                            \
-                             : "v"(x));                                                                      \
-        a = a + b + c + d + e + f + g + h + i + j + k + l;                                                   \
-        return a[0];                                                                                         \
-    }
-
-#if defined(__x86_64__)
-PEAK(peak_ymm, "avx2,fma", 32)
-PEAK(peak_zmm, "avx512f", 64)
-#endif
-
-typedef struct peak_job {
-    float (*loop)(void);
-    volatile float result[256];
-} peak_job;
-
-static void peak_part(void *arg, int64_t first, int64_t last, int worker)
-{
-    peak_job *job = arg;
-    for (int64_t i = first; i < last; i++) job->result[worker % 256] = job->loop();
-}
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* GFLOP/s of multiply-add in registers; 0 where the instruction set has none. */
-static double peak(sl_pool *pool, const char *description)
-{
-    peak_job job = {0};
-    double lanes = 0;
-#if defined(__x86_64__)
-    if (strncmp(description, "avx512", 6) == 0)
-        job.loop = peak_zmm, lanes = 16;
-    else if (strncmp(description, "avx2", 4) == 0)
-        job.loop = peak_ymm, lanes = 8;
-#endif
-    if (!job.loop) return 0;
-    const int threads = sl_pool_threads(pool);
-    const double start = seconds();
-    sl_pool_run(pool, peak_part, &job, 4 * threads, 1);
-    return 8.0 * threads * PEAK_STEPS * PEAK_SUMS * lanes / (seconds() - start) * 1e-9;
-}
-
-/* --- measuring -------------------------------------------------------------------------------------------
- */
+/* --- measuring --- */
 
 static double rate(prepared *p, double least)
 {
-    const double start = seconds();
+    const double start = seconds_now();
     double end = start;
     int64_t runs = 0;
     for (int64_t step = 1; end - start < least; step *= 2) {
         for (int64_t i = 0; i < step; i++) p->call.kernel->run(&p->call);
         runs += step;
-        end = seconds();
+        end = seconds_now();
     }
     return 2 * p->products * (double)runs / (end - start) * 1e-9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, int n)
-{
-    qsort(x, (size_t)n, sizeof *x, ascending);
-    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
 }
 
 static void measure(int threads, int rounds, double least, const char *part)
@@ -254,17 +172,17 @@ static void measure(int threads, int rounds, double least, const char *part)
     for (int i = 0; i < CASES; i++)
         if (strstr(cases[i].name, part)) prepare(&all[i], &cases[i], ctx->device, ctx->backend);
     for (int round = 0; round < rounds; round++) {
-        peaks[round] = peak(pool, sl_device_description(ctx));
+        peaks[round] = peak_gflops(pool);
         for (int i = 0; i < CASES; i++)
             if (all[i].call.kernel) all[i].rates[round] = rate(&all[i], least);
     }
-    const double top = median(peaks, rounds);
+    const double top = median_of(peaks, rounds);
     printf("%s: peak %.1f GFLOP/s\n", sl_device_description(ctx), top);
     printf("%-18s %-10s %10s %12s %8s\n", "product", "kernel", "GFLOP/s", "us", "of peak");
     for (int i = 0; i < CASES; i++) {
         prepared *p = &all[i];
         if (!p->call.kernel) continue;
-        const double m = median(p->rates, rounds);
+        const double m = median_of(p->rates, rounds);
         printf("%-18s %-10s %10.1f %12.1f", cases[i].name, p->call.kernel->name, m,
                2 * p->products / m * 1e-3);
         if (top > 0) printf(" %6.0f %%", 100 * m / top);
@@ -279,17 +197,13 @@ int main(int argc, char **argv)
 {
     int threads = 0, rounds = 7, milliseconds = 20;
     const char *part = "";
-    for (int i = 1; i < argc; i++) {
-        int *number = strcmp(argv[i], "--threads") == 0        ? &threads
-                      : strcmp(argv[i], "--rounds") == 0       ? &rounds
-                      : strcmp(argv[i], "--milliseconds") == 0 ? &milliseconds
-                                                               : NULL;
-        if (number && i + 1 < argc)
-            *number = atoi(argv[++i]);
-        else
-            part = argv[i];
-    }
-    if (rounds < 1 || rounds > MOST_ROUNDS) fail("rounds must be between 1 and 101");
+    const bench_option options[] = {
+        {"--threads", "N", .number = &threads, .least = 1, .most = 1024},
+        {"--rounds", "N", .number = &rounds, .least = 1, .most = MOST_ROUNDS},
+        {"--milliseconds", "N", .number = &milliseconds, .least = 1, .most = 1000},
+        {"", "PART OF A NAME", .text = &part},
+        {0}};
+    bench_options("bench_products", argc, argv, NULL, options);
     if (threads > 0) {
         measure(threads, rounds, 1e-3 * milliseconds, part);
         return 0;

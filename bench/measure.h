@@ -1,7 +1,9 @@
-/* What the benchmarks share: a clock, medians, and the machine's peak of multiply-add in registers. */
+/* What the benchmarks share: a clock, medians, the machine's peak of multiply-add in registers, and its copy.
+ */
 #ifndef BENCH_MEASURE_H
 #define BENCH_MEASURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,15 +85,18 @@ static inline void peak_task(void *arg, int64_t first, int64_t last, int worker)
     for (int64_t i = first; i < last; i++) (*(void (**)(void))arg)();
 }
 
-/* GFLOP/s of all threads of the pool with the widest registers of this machine; 0 where there is no FMA. */
+/* GFLOP/s of all threads of the pool with the widest registers of this machine, or those that SLOPE_ISA names
+ * (as for the kernels); 0 where there is no FMA. */
 static inline double peak_gflops(sl_pool *pool)
 {
     void (*loop)(void) = NULL;
     double lanes = 0;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
+    const char *isa = getenv("SLOPE_ISA");
+    const bool any = !isa || !*isa;
+    if ((any && __builtin_cpu_supports("avx512f")) || (!any && strcmp(isa, "avx512") == 0))
         loop = peak_loop_zmm, lanes = 16;
-    else if (__builtin_cpu_supports("fma"))
+    else if ((any && __builtin_cpu_supports("fma")) || (!any && strcmp(isa, "avx2") == 0))
         loop = peak_loop_ymm, lanes = 8;
 #endif
     if (!loop) return 0;
@@ -100,5 +105,41 @@ static inline double peak_gflops(sl_pool *pool)
     const double start = seconds_now();
     sl_pool_run(pool, peak_task, &loop, 4 * threads, 1);
     return 2.0 * 4 * threads * PEAK_TURNS * PEAK_CHAINS * lanes / (seconds_now() - start) * 1e-9;
+}
+
+/* --- the copy ----------------------------------------------------------------------------------------- */
+
+/* In pieces that memcpy does not stream past the caches, as the kernels do not. */
+typedef struct copy_job {
+    char *to;
+    const char *from;
+    int64_t bytes;
+} copy_job;
+enum { COPY_PIECE = 64 << 10 };
+
+static inline void copy_task_of(void *arg, int64_t first, int64_t last, int worker)
+{
+    const copy_job *job = arg;
+    (void)worker;
+    for (int64_t at = first * COPY_PIECE; at < last * COPY_PIECE && at < job->bytes; at += COPY_PIECE) {
+        const int64_t left = job->bytes - at;
+        memcpy(job->to + at, job->from + at, (size_t)(left < COPY_PIECE ? left : COPY_PIECE));
+    }
+}
+
+/* Bytes read and written a second where all threads copy the first half of `memory` onto the second, again
+ * and again for some milliseconds: the rate of the caches where `bytes` fits into them. */
+static inline double copy_rate_of(sl_pool *pool, char *memory, int64_t bytes)
+{
+    copy_job job = {memory + bytes / 2, memory, bytes / 2};
+    const int64_t pieces = (job.bytes + COPY_PIECE - 1) / COPY_PIECE;
+    sl_pool_run(pool, copy_task_of, &job, pieces, 1);
+    const double start = seconds_now();
+    double moved = 0, seconds = 0;
+    for (; seconds < 5e-3; seconds = seconds_now() - start) {
+        sl_pool_run(pool, copy_task_of, &job, pieces, 1);
+        moved += 2 * (double)job.bytes;
+    }
+    return moved / seconds;
 }
 #endif

@@ -7,7 +7,7 @@
 # --build    where bench_train was built (default: build)
 # --times    how often each program is run for each model (default 5), each time for --rounds epochs (default 3)
 # --mode     of peers/torch_train.py; without it every mode is tried for one epoch first and the best is taken
-# --save     also writes bench/results/<date>-<machine>.json and .md
+# --save     also writes bench/results/<date>-<machine>.json and .md, with the commit; compare.py compares two of them
 # PYTHON     the interpreters to use, by default python3 and /usr/bin/python3, where they have torch
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -60,6 +60,7 @@ while read -r python version; do
     done
 done < "$work/peers"
 
+commit=$(git -C "$here" describe --always --dirty 2> /dev/null || echo unknown)
 load=$(cut -d' ' -f1-3 /proc/loadavg)
 for turn in $(seq "$times"); do
     for model in $models; do
@@ -75,7 +76,7 @@ load="$load before, $(cut -d' ' -f1-3 /proc/loadavg) after"
 
 cat > "$work/table.py" <<'END'
 import collections, json, statistics, sys
-source, to_json, machine, date, load, threads = sys.argv[1:]
+source, to_json, machine, commit, date, load, threads = sys.argv[1:]
 runs = collections.OrderedDict()
 peaks = []
 for text in open(source):
@@ -88,15 +89,15 @@ for text in open(source):
     if "peak_gflops" in line:
         device = line["device"]
         peaks.append(line["peak_gflops"])
-print(f"{date}, {machine}. Slope on {device}; {threads} threads; load average {load}.")
+print(f"{date}, {machine}. Slope {commit} on {device}; {threads} threads; load average {load}.")
 print(f"Peak of multiply-add between the epochs: median {statistics.median(peaks):.0f} GFLOP/s "
       f"({min(peaks):.0f} to {max(peaks):.0f}).")
 print("Samples a second: median of all rounds, lowest and highest. Ratio: Slope's median divided by the peer's turn by "
       "turn, the median of these and their range.\n")
 print("| model | framework | samples/s | lowest | highest | Slope is faster by |")
 print("|---|---|---:|---:|---:|---:|")
-out = {"date": date, "machine": machine, "device": device, "threads": int(threads), "load": load, "peak_gflops": peaks,
-       "models": {}}
+out = {"date": date, "machine": machine, "commit": commit, "device": device, "threads": int(threads), "load": load,
+       "peak_gflops": peaks, "models": {}}
 for model, frameworks in runs.items():
     slope = next(iter(frameworks.values()))
     out["models"][model] = {}
@@ -113,7 +114,7 @@ if to_json:
 END
 date=$(date -u +%Y-%m-%d)
 name=$here/results/$date-$(echo "$machine" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
-table() { python3 "$work/table.py" "$work/lines" "$1" "$machine" "$date" "$load" "$threads"; }
+table() { python3 "$work/table.py" "$work/lines" "$1" "$machine" "$commit" "$date" "$load" "$threads"; }
 if ! command -v python3 > /dev/null; then
     cat "$work/lines"
 elif [ -n "$save" ]; then

@@ -61,6 +61,7 @@ fi
 if [ $tests = 1 ]; then
     has pkg-config || want pkg-config
     has python3 || want python3
+    has valgrind || want valgrind
     has clang-format || has clang-format-14 || want clang-format
 fi
 [ ${#missing[@]} = 0 ] && [ ${#optional[@]} = 0 ] && exit 0

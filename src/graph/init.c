@@ -241,6 +241,9 @@ void sl_init_resolve(sl_graph *graph)
             variable && variable->init.kind >= SL_INIT_HE && variable->init.kind <= SL_INIT_HE_UNIFORM;
         if (scaled && variable->gain == 1) variable->gain = root2;
     }
+    /* A gain is an integral, and a deep network asks for the same one again and again. */
+    sl_activation_attr of = {.id = -1};
+    float gain = 1;
     for (int id = 0; id < graph->n; id++) {
         const sl_node *node = graph->nodes[id];
         sl_variable *weight = node->op == SL_OP_ACTIVATION ? weight_before(node->in[0]) : NULL;
@@ -249,6 +252,11 @@ void sl_init_resolve(sl_graph *graph)
         const sl_activation_info *row = sl_activation_row_info(attr->id);
         const bool flat = saturates(row, attr->a, attr->b);
         if (weight->init.kind == SL_INIT_DEFAULT) weight->init.kind = flat ? SL_INIT_XAVIER : SL_INIT_HE;
-        if (!flat) weight->gain = (float)sl_activation_gain(attr->id, attr->a, attr->b);
+        if (flat) continue;
+        if (attr->id != of.id || attr->a != of.a || attr->b != of.b) {
+            of = *attr;
+            gain = (float)sl_activation_gain(of.id, of.a, of.b);
+        }
+        weight->gain = gain;
     }
 }
