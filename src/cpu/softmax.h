@@ -129,7 +129,7 @@ static inline int64_t rows_of(const sl_tensor *t)
 
 static inline int64_t rows_grain(int64_t k)
 {
-    return k >= 4 * CHUNK ? 1 : 4 * CHUNK / (k + !k);
+    return k >= CHUNK ? 1 : CHUNK / 4 / (k + !k) + 1;
 }
 
 static inline int64_t rows_chunk(int64_t k)

@@ -45,7 +45,7 @@ static void TILE_NAME(ROWS, VECTORS)(const tile *t, const float *const *a, float
                 ADD_TERMS(true)
             }
         } else {
-#pragma GCC unroll 1
+#pragma GCC unroll 4
             for (int64_t n = run->n; n > 0; n--, i += a_step, b += b_step) ADD_TERMS(true)
         }
     }
