@@ -7,6 +7,7 @@
 
 #define BLOCK_ROWS   132   /* rows of A that stay in L2 for a chunk; a multiple of the tiles' heights */
 #define BLOCK_PACKED 49152 /* floats of B, packed */
+#define LEAST_PANELS 8     /* of a range */
 #define FEW_ROWS     16    /* below, packing B costs more than reading it where it lies */
 
 typedef struct dense_job {
@@ -173,12 +174,14 @@ static void dense(const sl_call *call, const sl_activation_attr *activation)
     job.after = product_after_of(call, activation, job.s.n, call->workspace);
     job.space = (float *)call->workspace + ours;
     const int64_t k = job.s.k > 0 ? job.s.k : 1;
+    /* Every range packs the other factor for itself, so it should be worth that. */
     if (job.by_columns) {
         const int64_t grain = TILE_PART / (job.s.m * k * TILE_WIDTH + 1) + 1;
-        sl_parallel(call, some_columns, &job, tile_panels(job.s.n), grain);
+        sl_pool_run_pieces(sl_cpu_pool(call->device), some_columns, &job, tile_panels(job.s.n), grain,
+                           LEAST_PANELS);
     } else {
         const int64_t grain = TILE_PART / (job.s.n * k + 1) + 1;
-        sl_parallel(call, some_rows, &job, job.s.m, grain);
+        sl_pool_run_pieces(sl_cpu_pool(call->device), some_rows, &job, job.s.m, grain, 2 * BLOCK_ROWS);
     }
 }
 

@@ -3,9 +3,10 @@
  * bounded time and then sleeps, so that a pool at rest costs nothing and two pools on the same cores do not
  * starve each other.
  *
- * A part of a job belongs to whoever claims it first, its worker or the caller. The caller, when it has done
- * its own part, claims those whose workers have not come yet: a worker that sleeps, or whose core is busy
- * with something else, then costs nothing but its help. */
+ * A job is cut into one share for each thread, the same one each time, so that a thread finds in its caches
+ * what it left there, and a share into a few pieces. Whoever is done with its own share takes pieces of the
+ * others': a thread that comes late, or whose core is busy with something else, then costs little more than
+ * its help. The caller, when no piece is left, dismisses the workers that have not come at all. */
 #define _POSIX_C_SOURCE 200809L
 #include "cpu/threads.h"
 
@@ -24,6 +25,7 @@
 #define SL_SPIN_NS      50000 /* longer than the gaps between kernels, shorter than a time slice */
 #define SL_SPIN_PAUSES  32    /* between two looks at the clock */
 #define SL_MXCSR_NORMAL 0x1f80
+#define SL_PIECES       4 /* of a share, at most */
 
 typedef struct gate {
     _Alignas(SL_LINE) atomic_uint passed;
@@ -38,8 +40,9 @@ typedef struct worker {
     pthread_t thread;
     int number;                            /* 1 and up; the caller is worker 0 */
     unsigned generation;                   /* of its last job; the caller's count */
-    bool helped;                           /* the caller took its part of it */
-    _Alignas(SL_LINE) atomic_uint claimed; /* the last job of which this worker's part was taken */
+    bool dismissed;                        /* from it: the worker does not come any more */
+    _Alignas(SL_LINE) atomic_uint claimed; /* the last job that it came to, or was dismissed from */
+    _Alignas(SL_LINE) atomic_int taken;    /* pieces of its share */
 } worker;
 
 struct sl_pool {
@@ -47,8 +50,9 @@ struct sl_pool {
     bool spin;
     sl_task *task; /* NULL: the workers are to leave */
     void *arg;
-    int64_t n, step; /* worker i takes [i·step, (i+1)·step) */
-    worker *workers; /* [threads]; the first is unused */
+    int64_t n, share, piece; /* thread i's share is [i·share, (i+1)·share), its pieces at least `piece` */
+    int parts;               /* threads that have a share */
+    worker *workers;         /* [threads]; of the first, the caller, only `taken` is used */
 };
 
 static void rest(void)
@@ -121,16 +125,24 @@ static unsigned gate_wait(gate *g, unsigned number, bool other, bool spin)
     return passed;
 }
 
-/* Part `number` of the job, by `runner`. */
-static void run_part(const sl_pool *pool, int number, int runner)
+/* What is left of thread `number`'s share, by `runner`. */
+static void run_share(const sl_pool *pool, int number, int runner)
 {
-    const int64_t first = number * pool->step;
-    const int64_t last = first + pool->step < pool->n ? first + pool->step : pool->n;
-    if (first < last) pool->task(pool->arg, first, last, runner);
+    const int64_t begin = number * pool->share, left = pool->n - begin;
+    const int64_t size = left < pool->share ? left : pool->share, fitting = size / pool->piece;
+    const int64_t pieces = fitting < 1 ? 1 : fitting < SL_PIECES ? fitting : SL_PIECES;
+    for (int64_t i; (i = atomic_fetch_add(&pool->workers[number].taken, 1)) < pieces;)
+        pool->task(pool->arg, begin + size * i / pieces, begin + size * (i + 1) / pieces, runner);
 }
 
-/* True for one of the two who may take the worker's part of job `generation`. All before it are taken
- * already. */
+/* The runner's own share, then what is left of those after it. */
+static void run_shares(const sl_pool *pool, int runner)
+{
+    for (int i = 0; i < pool->parts; i++) run_share(pool, (runner + i) % pool->parts, runner);
+}
+
+/* True for one of the two who may settle whether the worker takes part in job `generation`. All before it are
+ * settled already. */
 static bool claim(worker *w, unsigned generation)
 {
     unsigned before = generation - 1;
@@ -148,7 +160,7 @@ static void *work(void *arg)
         generation = gate_wait(&self->job, generation, true, pool->spin);
         if (!claim(self, generation)) continue; /* the job may be over: nothing of it may be read */
         if (!pool->task) return NULL;
-        run_part(pool, self->number, self->number);
+        run_shares(pool, self->number);
         gate_pass(&self->done, generation);
     }
 }
@@ -161,6 +173,7 @@ static bool start(sl_pool *pool, int number)
     w->number = number;
     w->generation = 0;
     atomic_init(&w->claimed, 0);
+    atomic_init(&w->taken, 0);
     if (!gate_open(&w->job)) return false;
     if (gate_open(&w->done)) {
         if (pthread_create(&w->thread, NULL, work, w) == 0) return true;
@@ -180,6 +193,7 @@ sl_pool *sl_pool_open(int threads)
         free(pool);
         return NULL;
     }
+    atomic_init(&pool->workers[0].taken, 0);
     pool->spin = sysconf(_SC_NPROCESSORS_ONLN) >= threads;
     /* Signals are for the program's own threads: a handler must not run in ours. */
     sigset_t all, before;
@@ -219,7 +233,7 @@ int sl_pool_threads(const sl_pool *pool)
     return pool->threads;
 }
 
-void sl_pool_run(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t grain)
+void sl_pool_run_pieces(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t grain, int64_t piece)
 {
     if (n <= 0) return;
     if (pool->threads == 1 || n <= grain) {
@@ -230,18 +244,25 @@ void sl_pool_run(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t gra
     pool->task = task;
     pool->arg = arg;
     pool->n = n;
-    pool->step = even > grain ? even : grain;
-    const int parts = (int)((n + pool->step - 1) / pool->step);
-    post(pool, parts);
-    run_part(pool, 0, 0);
+    pool->share = even > grain ? even : grain;
+    pool->parts = (int)((n + pool->share - 1) / pool->share);
+    pool->piece = piece > grain ? piece : grain > 0 ? grain : 1;
+    for (int i = 0; i < pool->parts; i++)
+        atomic_store_explicit(&pool->workers[i].taken, 0, memory_order_relaxed);
+    post(pool, pool->parts);
+    run_shares(pool, 0);
 
-    for (int i = 1; i < parts; i++) {
+    for (int i = 1; i < pool->parts; i++) {
         worker *w = &pool->workers[i];
-        w->helped = claim(w, w->generation);
-        if (w->helped) run_part(pool, i, 0);
+        w->dismissed = claim(w, w->generation);
     }
-    for (int i = 1; i < parts; i++) {
+    for (int i = 1; i < pool->parts; i++) {
         worker *w = &pool->workers[i];
-        if (!w->helped) gate_wait(&w->done, w->generation, false, pool->spin);
+        if (!w->dismissed) gate_wait(&w->done, w->generation, false, pool->spin);
     }
+}
+
+void sl_pool_run(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t grain)
+{
+    sl_pool_run_pieces(pool, task, arg, n, grain, grain);
 }

@@ -16,4 +16,7 @@ int sl_pool_threads(const sl_pool *pool);
  * may depend on which range it got only for speed, never for results. */
 typedef void sl_task(void *arg, int64_t first, int64_t last, int worker);
 void sl_pool_run(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t grain);
+/* The same, but a thread's share is cut into ranges no shorter than `piece`: for a task that sets something
+ * up for each. */
+void sl_pool_run_pieces(sl_pool *pool, sl_task *task, void *arg, int64_t n, int64_t grain, int64_t piece);
 #endif
