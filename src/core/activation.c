@@ -7,6 +7,8 @@
 #include "core/activation_rows.h"
 #include "slope/activation.h"
 
+const float sl_limit_exp = 104, sl_limit_expm1 = 20, sl_limit_gauss = 14.5f; /* core/math.h */
+
 /* Kinks: one small function per row. */
 #define NO_KINK return 0;
 #define KINK(first)                                                                                          \

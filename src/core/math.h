@@ -39,6 +39,25 @@ SL_FN float r_copysign(float x, float sign)
     return r_from_bits((r_bits(x) & 0x7fffffffu) | (r_bits(sign) & 0x80000000u));
 }
 
+/* Limits of arguments. On the CPU the compiler must not know them: gcc makes one instruction of a minimum of
+ * two variables, but compares and blends where one is a constant, and computes what follows twice. */
+#    ifdef __CUDACC__
+#        define SL_LIMIT_EXP   104.0f
+#        define SL_LIMIT_EXPM1 20.0f
+#        define SL_LIMIT_GAUSS 14.5f
+#    else
+extern const float sl_limit_exp, sl_limit_expm1, sl_limit_gauss;
+#        define SL_LIMIT_EXP   sl_limit_exp
+#        define SL_LIMIT_EXPM1 sl_limit_expm1
+#        define SL_LIMIT_GAUSS sl_limit_gauss
+#    endif
+
+/* NaN stays. */
+SL_FN float r_at_most(float x, float most)
+{
+    return x > most ? most : x;
+}
+
 SL_FN float r_sqrt(float x)
 {
 #    ifdef __CUDA_ARCH__
@@ -99,15 +118,39 @@ SL_FN float r_reduce_ln2(float x, float *n, int32_t *i)
                  r_fma(*n, -0.693145752f, x)); /* ln 2 in two parts, the first of 16 bits */
 }
 
-/* 2^i·e^r */
-SL_FN float r_exp_reduced(float r, int32_t i)
+/* e^r for |r| <= ln 2 / 2 */
+SL_FN float r_exp_chain(float r)
 {
     float q = 1.3820999e-3f;
     q = r_fma(q, r, 8.368671e-3f);
     q = r_fma(q, r, 4.1668262e-2f);
     q = r_fma(q, r, 1.6666521e-1f);
     q = r_fma(q, r, 4.9999994e-1f);
-    const float e = r_fma(r_fma(q, r, 1.0f), r, 1.0f);
+    return r_fma(r_fma(q, r, 1.0f), r, 1.0f);
+}
+/* (e^r - 1 - r)/r² for |r| <= ln 2 / 2, s = r²: the same in sums of pairs. A loop over a long chain waits for
+ * results, not for units. */
+SL_FN float r_exp_polynomial(float r, float s)
+{
+    const float high = r_fma(1.3820999e-3f, s, r_fma(8.368671e-3f, r, 4.1668262e-2f));
+    return r_fma(high, s, r_fma(1.6666521e-1f, r, 4.9999994e-1f));
+}
+
+/* e^-a for a >= 0: fewer operations than r_exp, and 1.0 ulp instead of 0.8. */
+SL_FN float r_exp_minus(float a)
+{
+    /* 1.5·2^23, and what makes the last bits of t the exponent of 2^(n + 64): normal for every n here */
+    const float magic = 12582912.0f + 191;
+    const float c = r_at_most(a, SL_LIMIT_EXP), t = r_fma(c, -1.44269504f, magic), n = t - magic;
+    const float r = -r_fma(n, 1.42860677e-6f, r_fma(n, 0.693145752f, c)), s = r * r;
+    const float scale = r_from_bits(r_bits(t) << 23);
+    return r_fma(scale, r_fma(r_exp_polynomial(r, s), s, r), scale) * 5.42101086e-20f;
+}
+
+/* 2^i·e^r */
+SL_FN float r_exp_reduced(float r, int32_t i)
+{
+    const float e = r_exp_chain(r);
     const int32_t half = i >> 1;
     return e * r_power_of_two(half) * r_power_of_two(i - half); /* right through the subnormal numbers */
 }
@@ -116,24 +159,26 @@ SL_FN float r_exp(float x)
 {
     float n;
     int32_t i;
-    const float r = r_reduce_ln2(x > 89 ? 89.0f : x < -104 ? -104.0f : x, &n, &i);
+    const float r = r_reduce_ln2(r_copysign(r_at_most(r_abs(x), SL_LIMIT_EXP), x), &n, &i);
     return r_exp_reduced(r, i);
 }
 
-SL_FN float r_expm1(float x)
+/* a - n·ln 2 for a >= 0 and the integer n nearest to a/ln 2. First step of e^-a - 1, where a is at most 20.
+ */
+SL_FN float r_exp_rest(float a)
 {
-    float n;
-    int32_t i;
-    const float clamped = x > 89 ? 89.0f : x < -20 ? -20.0f : x;
-    const float r = r_reduce_ln2(clamped, &n, &i);
-    float q = 1.9761725e-4f;
-    q = r_fma(q, r, 1.3932321e-3f);
-    q = r_fma(q, r, 8.333546e-3f);
-    q = r_fma(q, r, 4.1666493e-2f);
-    q = r_fma(q, r, 1.6666666e-1f);
-    q = r_fma(q, r, 0.5f);
-    const float p = r_fma(r * r, q, r), half = r_power_of_two(i - 1); /* half: 2^128 would not be finite */
-    return r_copysign(2 * r_fma(half, p, half - 0.5f), x);
+    const float magic = 12582912.0f; /* 1.5·2^23: the sum's last bits are the rounded integer */
+    const float c = r_at_most(a, SL_LIMIT_EXPM1), n = r_fma(c, -1.44269504f, magic) - magic;
+    return r_fma(n, 1.42860677e-6f, r_fma(n, 0.693145752f, c));
+}
+SL_FN float r_expm1_minus_of(float a, float rest)
+{
+    const float t = r_fma(r_at_most(a, SL_LIMIT_EXPM1), -1.44269504f, 12582912.0f + 127);
+    const float r = -rest, s = r * r, scale = r_from_bits(r_bits(t) << 23);
+    float q = r_fma(1.9761725e-4f, r, 1.3932321e-3f);
+    q = r_fma(q, s, r_fma(8.333546e-3f, r, 4.1666493e-2f));
+    q = r_fma(q, s, r_fma(1.6666666e-1f, r, 0.5f));
+    return r_fma(scale, r_fma(s, q, r), scale - 1);
 }
 
 /* ln(1 + f) + k·ln 2 for 1/sqrt 2 <= 1 + f <= sqrt 2. */
@@ -178,23 +223,23 @@ SL_FN float r_log1p(float x)
     return x > -1 ? (x < infinity ? y : x) : x < -1 ? r_from_bits(0x7fc00000u) : x == -1 ? -infinity : x;
 }
 
-/* 1/(1 + e^-x). The quotient is corrected once by its remainder. */
-SL_FN float r_sigmoid(float x)
+/* 1/(1 + e^-x), given e = e^-|x|. The divisor's rounding error is made good. */
+SL_FN float r_sigmoid_of(float x, float e)
 {
-    const float e = r_exp(-r_abs(x)), d = 1 + e, d_low = e - (d - 1);
-    const float top = x < 0 ? e : 1.0f, q = top / d;
-    const float rest = r_fma(-q, d_low, r_fma(-q, d, top));
-    return r_fma(rest, r_fma(-0.5f, e, 1.0f), q); /* 1 - e/2 is near enough to 1/d */
+    const float d = 1 + e, low = e - (d - 1), q = (x < 0 ? e : 1.0f) / d;
+    return r_fma(-q, low * r_fma(-0.5f, e, 1.0f), q); /* 1 - e/2 is near enough to 1/d */
 }
 
-/* d sigmoid / dx = e^-|x| / (1 + e^-|x|)^2 */
-SL_FN float r_sigmoid_slope(float x)
+/* e^a for a >= 0, as tanh needs it: at most e^20. */
+SL_FN float r_exp_up(float a)
 {
-    const float e = r_exp(-r_abs(x));
-    return e / r_fma(e, 2 + e, 1.0f);
+    const float magic = 12582912.0f + 127, c = r_at_most(a, SL_LIMIT_EXPM1);
+    const float t = r_fma(c, 1.44269504f, magic), n = t - magic;
+    const float r = r_fma(n, -1.42860677e-6f, r_fma(n, -0.693145752f, c));
+    return r_exp_chain(r) * r_from_bits(r_bits(t) << 23);
 }
-
-SL_FN float r_tanh(float x)
+/* 1 - 2/(e^2|x| + 1), given e = e^2|x|; near 0 a polynomial. */
+SL_FN float r_tanh_of(float x, float e)
 {
     const float a = r_abs(x), s = x * x;
     float p = -5.665064e-3f;
@@ -202,37 +247,37 @@ SL_FN float r_tanh(float x)
     p = r_fma(p, s, -5.3729367e-2f);
     p = r_fma(p, s, 1.3331322e-1f);
     p = r_fma(p, s, -3.3333278e-1f);
-    const float near = r_fma(p * s, a, a), far = 1 - 2 / (r_exp(2 * a) + 1);
+    const float near = r_fma(p * s, a, a), far = 1 - 2 / (e + 1);
     return r_copysign(a < 0.62f ? near : far, x);
 }
 
-/* ln(1 + e^x) = max(x, 0) + ln(1 + e), e = e^-|x|: with e <= 1 the reduction of log1p is one select. */
-SL_FN float r_softplus(float x)
+/* ln(1 + e^x) = max(x, 0) + ln(1 + e), given e = e^-|x| */
+SL_FN float r_softplus_of(float x, float e)
 {
-    const float e = r_exp(-r_abs(x)), k = e > 0.41421356f ? 1.0f : 0.0f;
-    const float f = e > 0.41421356f ? r_fma(0.5f, e, -0.5f) : e;
-    return (x > 0 ? x : x <= 0 ? 0.0f : x) + r_log_polynomial(f, k);
+    const float s = e * e, s2 = s * s;
+    float high = r_fma(-3.30653763e-3f, s2, r_fma(0.10670013f, e, -0.153490975f));
+    high = r_fma(r_fma(2.01503318e-2f, e, -5.75615279e-2f), s, high);
+    const float low = r_fma(r_fma(0.196931928f, e, -0.24958156f), s, r_fma(0.333304703f, e, -0.499999315f));
+    return (x > 0 ? x : 0.0f) + r_fma(r_fma(high, s2, low), s, e); /* a NaN comes with e */
 }
 
 /* e^(-x²/2) */
 SL_FN float r_gauss(float x)
 {
-    const float a = r_abs(x), t = a > 14.5f ? 14.5f : a, s = t * t, low = r_fma(t, t, -s); /* t² = s + low */
-    float n;
-    int32_t i;
-    const float r = r_reduce_ln2(-0.5f * s, &n, &i);
-    return r_exp_reduced(r_fma(-0.5f, low, r), i);
+    const float magic = 12582912.0f + 191, t = r_at_most(r_abs(x), SL_LIMIT_GAUSS);
+    const float t2 = t * t, low = r_fma(t, t, -t2); /* t² = t2 + low */
+    const float m = r_fma(t2, -0.72134752f, magic), n = m - magic;
+    /* Both terms of the first sum are exact, and so is the sum: -2r is rounded once. */
+    const float r = -0.5f * (r_fma(n, 1.3862915f, t2) + r_fma(n, 2.85721354e-6f, low));
+    const float e = r_fma(r_fma(r_exp_polynomial(r, r * r), r, 1.0f), r, 1.0f);
+    return e * r_from_bits(r_bits(m) << 23) * 5.42101086e-20f;
 }
 
-/* Density and distribution function of the normal distribution. The left tail is e^(-t²/2)·P(u)/(t + 3/2),
+/* Distribution function of the normal distribution, given g = e^(-x²/2). The left tail is g·P(u)/(t + 3/2),
  * u = (t - 7/2)/(t + 7/2), t = |x|: P is then nearly flat, and the error of u has little weight. */
-SL_FN float r_normal_pdf(float x)
+SL_FN float r_normal_cdf_of(float x, float g)
 {
-    return 0.39894228f * r_gauss(x);
-}
-SL_FN float r_normal_cdf(float x)
-{
-    const float a = r_abs(x), t = a > 14.5f ? 14.5f : a, u = (t - 3.5f) / (t + 3.5f);
+    const float t = r_at_most(r_abs(x), SL_LIMIT_GAUSS), u = (t - 3.5f) / (t + 3.5f);
     float p = 1.4217057e-4f;
     p = r_fma(p, u, 1.6305872e-4f);
     p = r_fma(p, u, -1.2115675e-3f);
@@ -243,8 +288,12 @@ SL_FN float r_normal_cdf(float x)
     p = r_fma(p, u, 6.371481e-2f);
     p = r_fma(p, u, -1.9128242e-1f);
     p = r_fma(p, u, 5.3172576e-1f);
-    const float tail = r_gauss(x) * (p / (t + 1.5f));
+    const float tail = g * (p / (t + 1.5f));
     return x > 0 ? 1 - tail : tail;
+}
+SL_FN float r_normal_cdf(float x)
+{
+    return r_normal_cdf_of(x, r_gauss(x));
 }
 
 SL_FN float r_erf(float x)
@@ -317,30 +366,80 @@ SL_FN real r_softsign(real x)
     return x > R(1e30) ? R(1) : x < R(-1e30) ? R(-1) : x / (1 + r_abs(x));
 }
 
-/* tanh(softplus(x)) and its derivative, in f = e^-|x|, which cannot overflow. */
-SL_FN real r_tanh_softplus(real x)
+/* Both steps at once. The rows of activations.def take them one by one. */
+SL_FN real r_expm1_minus(real a)
 {
-    const real f = r_exp(-r_abs(x)), s = f * f;
-    const real top = x > 0 ? r_fma(R(2), f, R(1)) : r_fma(R(2), f, s);
-    const real rest = x > 0 ? 2 * s : R(2);
-    return top / (top + rest);
+    return r_expm1_minus_of(a, r_exp_rest(a));
 }
-SL_FN real r_tanh_softplus_slope(real x)
+SL_FN real r_sigmoid(real x)
 {
-    const real f = r_exp(-r_abs(x)), s = f * f;
-    const real top = x > 0 ? r_fma(R(2), f, R(1)) : r_fma(R(2), f, s);
-    const real rest = x > 0 ? 2 * s : R(2), d = top + rest;
-    return (x > 0 ? s : f) * (4 + 4 * f) / (d * d);
+    return r_sigmoid_of(x, r_exp_minus(r_abs(x)));
+}
+SL_FN real r_softplus(real x)
+{
+    return r_softplus_of(x, r_exp_minus(r_abs(x)));
+}
+SL_FN real r_tanh(real x)
+{
+    return r_tanh_of(x, r_exp_up(2 * r_abs(x)));
+}
+/* d sigmoid / dx = e/(1 + e)² */
+SL_FN real r_sigmoid_slope(real x)
+{
+    const real e = r_exp_minus(r_abs(x));
+    return e / r_fma(e, 2 + e, R(1));
+}
+SL_FN real r_normal_pdf(real x)
+{
+    return R(0.39894228040143268) * r_gauss(x);
+}
+
+/* x·g where g is a function of x, NaN where x is: 0 where g is 0, though x be infinite. */
+SL_FN real r_times(real x, real g)
+{
+    return g != 0 ? x * g : R(0);
+}
+
+/* x·sigmoid(u), given e = e^-|u| */
+SL_FN real r_times_sigmoid_of(real x, real u, real e)
+{
+    return r_times(x, u < 0 ? e : R(1)) / (1 + e);
+}
+/* sigmoid(u) + w·sigmoid'(u), given e = e^-|u|: one division for both. */
+SL_FN real r_times_sigmoid_slope_of(real w, real u, real e)
+{
+    const real d = 1 + e, low = e - (d - 1), q = 1 / d, r = r_fma(-low, q * q, q);
+    return r * r_fma(r_times(w, e), r, u < 0 ? e : R(1));
+}
+
+/* x·tanh(softplus(x)), given e = e^-|x|, which cannot overflow. tanh is top/bottom: with w = e^x,
+ * (w² + 2w)/(w² + 2w + 2), times e² on the right. */
+SL_FN real r_mish_of(real x, real e)
+{
+    const real s = e * e, top = r_fma(R(2), e, x > 0 ? R(1) : s), rest = x > 0 ? s : R(1);
+    return r_times(x, top) / r_fma(R(2), rest, top);
+}
+SL_FN real r_mish_slope_of(real x, real e)
+{
+    const real s = e * e, top = r_fma(R(2), e, x > 0 ? R(1) : s), rest = x > 0 ? s : R(1);
+    const real r = 1 / r_fma(R(2), rest, top), rise = (x > 0 ? s : e) * r_fma(R(4), e, R(4));
+    return r * r_fma(r_times(x, rise), r, top);
+}
+
+/* The derivative of x·normal_cdf(x), given g = e^(-x²/2). */
+SL_FN real r_gelu_slope_of(real x, real g)
+{
+    return r_fma(R(0.39894228040143268), r_times(x, g), r_normal_cdf_of(x, g));
 }
 
 /* sqrt(8/pi)·(x + 0.044715 x³): gelu_tanh(x) = x·sigmoid of this. */
 SL_FN real r_gelu_tanh_argument(real x)
 {
-    const real s = x * x;
-    return R(1.5957691216057308) * r_fma(R(0.044715) * s, x, x);
+    return x * r_fma(R(0.071354816272600248), x * x, R(1.5957691216057308));
 }
-SL_FN real r_gelu_tanh_argument_slope(real x)
+/* x times its derivative */
+SL_FN real r_gelu_tanh_rise(real x)
 {
-    return R(1.5957691216057308) * r_fma(R(0.134145) * x, x, R(1));
+    return x * r_fma(R(0.21406444881780074), x * x, R(1.5957691216057308));
 }
 #endif

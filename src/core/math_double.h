@@ -26,9 +26,18 @@ SL_FN double r_exp(double x)
 {
     return exp(x);
 }
-SL_FN double r_expm1(double x)
+SL_FN double r_exp_minus(double a)
 {
-    return expm1(x);
+    return exp(-a);
+}
+SL_FN double r_exp_rest(double a)
+{
+    return a;
+}
+SL_FN double r_expm1_minus_of(double a, double rest)
+{
+    (void)rest;
+    return expm1(-a);
 }
 SL_FN double r_log(double x)
 {
@@ -38,23 +47,22 @@ SL_FN double r_log1p(double x)
 {
     return log1p(x);
 }
-SL_FN double r_sigmoid(double x)
+SL_FN double r_exp_up(double a)
 {
-    const double e = exp(-fabs(x));
+    return exp(a);
+}
+SL_FN double r_sigmoid_of(double x, double e)
+{
     return (x < 0 ? e : 1) / (1 + e);
 }
-SL_FN double r_sigmoid_slope(double x)
+SL_FN double r_tanh_of(double x, double e)
 {
-    const double e = exp(-fabs(x));
-    return e / ((1 + e) * (1 + e));
-}
-SL_FN double r_tanh(double x)
-{
+    (void)e;
     return tanh(x);
 }
-SL_FN double r_softplus(double x)
+SL_FN double r_softplus_of(double x, double e)
 {
-    return (x > 0 ? x : x <= 0 ? 0 : x) + log1p(exp(-fabs(x)));
+    return (x > 0 ? x : x <= 0 ? 0 : x) + log1p(e);
 }
 SL_FN double r_erf(double x)
 {
@@ -64,13 +72,14 @@ SL_FN double r_gauss(double x)
 {
     return exp(-0.5 * x * x);
 }
-SL_FN double r_normal_pdf(double x)
-{
-    return 0.39894228040143268 * exp(-0.5 * x * x);
-}
 SL_FN double r_normal_cdf(double x)
 {
     return 0.5 * erfc(-0.70710678118654752 * x);
+}
+SL_FN double r_normal_cdf_of(double x, double g)
+{
+    (void)g;
+    return r_normal_cdf(x);
 }
 /* With the argument reduced first: exact at multiples of 1/2. */
 SL_FN double r_sin_pi(double x)

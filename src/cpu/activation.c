@@ -21,21 +21,23 @@
 
 enum {
     STRETCH = 1024, /* elements that one call of a loop gets: a buffer of them stays in the first cache */
+    PIECE = 256,    /* elements between two steps of a formula */
+    AHEAD = 512,    /* how many elements early memory is asked for */
     GRAIN = 16,     /* stretches per thread at least */
 };
 
 /* --- one stretch
  * ------------------------------------------------------------------------------------------------- */
 
-/* a: one value (a_step 0) or one per element (a_step 1). `at` is x or y, as the row reads; bias NULL: none.
- */
+/* n is at most PIECE for a row in two steps. a: one value (a_step 0) or one per element (a_step 1). `at` is x
+ * or y, as the row reads; bias NULL: none. */
 typedef void value_loop(int64_t n, const real *x, const real *bias, const real *a, int a_step, real b,
                         real *y);
 typedef void slope_loop(int64_t n, const real *dy, const real *at, const real *a, int a_step, real b,
                         real *dx);
 
 typedef struct row_loops {
-    bool reads_nothing;
+    bool reads_nothing, long_value, long_slope; /* long: in two steps */
     value_loop *value;
     slope_loop *slope, *slope_a;
 } row_loops;
@@ -52,42 +54,50 @@ typedef struct row_loops {
 #define PARAMETER(name, value, how, lowest)                                        how
 #define TWO_PARAMETERS(name, value, how, lowest, name_b, value_b, how_b, lowest_b) how
 
-#define SLOPE_LOOP(loop, formula, parameters, AT)                                                            \
+/* to[i] = RESULT(row's function at AT). A formula in two steps is two loops: in one, the chain of operations
+ * on an element would be so long that the processor could not reach the next elements while it waits. */
+#define PLAIN(function)    function
+#define TIMES_DY(function) dy[i] * function
+#define STEPS(prefix, id, RESULT, AT, A)                                                                     \
+    if (prefix##steps_##id == 1) {                                                                           \
+        EACH to[i] = RESULT(prefix##id(AT, A, b));                                                           \
+    } else {                                                                                                 \
+        real e[PIECE];                                                                                       \
+        EACH e[i] = prefix##first_##id(AT, A, b);                                                            \
+        EACH to[i] = RESULT(prefix##second_##id(AT, e[i], A, b));                                            \
+    }
+/* *a is not read above a[i]: gcc would merge it with a[0] and not vectorise. */
+#define LOOPS(prefix, id, parameters, RESULT, AT)                                                            \
+    if (parameters && a_step) {                                                                              \
+        STEPS(prefix, id, RESULT, AT, a[i])                                                                  \
+    } else {                                                                                                 \
+        const real a0 = *a;                                                                                  \
+        STEPS(prefix, id, RESULT, AT, a0)                                                                    \
+    }
+#define SLOPE_LOOP(prefix, loop, id, parameters, AT)                                                         \
     static void loop(int64_t n, const real *dy, const real *at, const real *a, int a_step, real b, real *to) \
     {                                                                                                        \
         (void)at;                                                                                            \
-        if (parameters && a_step) {                                                                          \
-            EACH to[i] = dy[i] * formula(AT, a[i], b);                                                       \
-        } else {                                                                                             \
-            const real a0 = *a; /* not read above: gcc would merge it with a[0] and not vectorise */         \
-            EACH to[i] = dy[i] * formula(AT, a0, b);                                                         \
-        }                                                                                                    \
+        LOOPS(prefix, id, parameters, TIMES_DY, AT)                                                          \
     }
 #define ACTIVATION(id, name, parameters, reads, value, slope, slope_a, kinks)                                \
     static void value_##id(int64_t n, const real *x, const real *bias, const real *a, int a_step, real b,    \
-                           real *y)                                                                          \
+                           real *to)                                                                         \
     {                                                                                                        \
-        if (parameters && a_step) {                                                                          \
-            if (bias)                                                                                        \
-                EACH y[i] = sl_value_##id(x[i] + bias[i], a[i], b);                                          \
-            else                                                                                             \
-                EACH y[i] = sl_value_##id(x[i], a[i], b);                                                    \
+        if (bias) {                                                                                          \
+            LOOPS(sl_value_, id, parameters, PLAIN, x[i] + bias[i])                                          \
         } else {                                                                                             \
-            const real a0 = *a;                                                                              \
-            if (bias)                                                                                        \
-                EACH y[i] = sl_value_##id(x[i] + bias[i], a0, b);                                            \
-            else                                                                                             \
-                EACH y[i] = sl_value_##id(x[i], a0, b);                                                      \
+            LOOPS(sl_value_, id, parameters, PLAIN, x[i])                                                    \
         }                                                                                                    \
     }                                                                                                        \
-    SLOPE_LOOP(slope_##id, sl_slope_##id, parameters, SL_JOIN(AT, reads))                                    \
-    SLOPE_LOOP(slope_a_##id, sl_slope_a_##id, parameters, SL_JOIN(AT, reads))
+    SLOPE_LOOP(sl_slope_, slope_##id, id, parameters, SL_JOIN(AT, reads))                                    \
+    SLOPE_LOOP(sl_slope_a_, slope_a_##id, id, parameters, SL_JOIN(AT, reads))
 #include "slope/activations.def"
 #undef ACTIVATION
 
 static const row_loops rows[SL_ROW_COUNT] = {
 #define ACTIVATION(id, name, parameters, reads, value, slope, slope_a, kinks)                                \
-    {reads, value_##id, slope_##id, slope_a_##id},
+    {reads, sl_value_steps_##id > 1, sl_slope_steps_##id > 1, value_##id, slope_##id, slope_a_##id},
 #include "slope/activations.def"
 #undef ACTIVATION
 };
@@ -109,6 +119,35 @@ static void repeat(real *to, int64_t n, const real *from, int64_t columns)
         memcpy(to + i, from, (size_t)(columns < n - i ? columns : n - i) * sizeof *to);
 }
 
+/* Memory is slower to answer where a loop computes much: it is asked early. Past the end of an array this
+ * reads nothing. */
+static inline void ask(const real *from)
+{
+    const char *at = (const char *)((uintptr_t)from + AHEAD * sizeof *from);
+    for (size_t i = 0; i < PIECE * sizeof *from; i += 64) __builtin_prefetch(at + i);
+}
+
+/* f(x + bias) -> y, and dy times a slope -> to, piece by piece. */
+static void values(const row_loops *row, int64_t n, const real *x, const real *bias, const real *a,
+                   int a_step, real b, real *y)
+{
+    const int64_t piece = row->long_value ? PIECE : n;
+    for (int64_t i = 0; i < n; i += piece) {
+        if (row->long_value && n >= PIECE) ask(x + i);
+        row->value(n - i < piece ? n - i : piece, x + i, bias ? bias + i : NULL, a + i * a_step, a_step, b,
+                   y + i);
+    }
+}
+static void slopes(const row_loops *row, slope_loop *loop, int64_t n, const real *dy, const real *at,
+                   const real *a, int a_step, real b, real *to)
+{
+    const int64_t piece = row->long_slope ? PIECE : n;
+    for (int64_t i = 0; i < n; i += piece) {
+        if (row->long_slope && n >= PIECE) ask(dy + i), ask(at + i);
+        loop(n - i < piece ? n - i : piece, dy + i, at ? at + i : NULL, a + i * a_step, a_step, b, to + i);
+    }
+}
+
 /* f(x + bias) -> y, x + bias -> z unless that is NULL. */
 static void forward(const row_loops *row, int64_t n, const real *x, const real *bias, const real *a,
                     int a_step, real b, real *y, real *z)
@@ -121,7 +160,7 @@ static void forward(const row_loops *row, int64_t n, const real *x, const real *
         x = z;
         bias = NULL;
     }
-    row->value(n, x, bias, a, a_step, b, y);
+    values(row, n, x, bias, a, a_step, b, y);
 }
 
 void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias, int bias_stride,
@@ -151,8 +190,8 @@ void SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)(int64_t n, const real *dy, const real *
     const row_loops *row = &rows[attr->id];
     const real a = attr->a, b = attr->b;
     const bool reads_y = sl_activation_row_info(attr->id)->reads == SL_READS_Y;
-    if (reads_y) row->value(n, z, NULL, &a, 0, b, room);
-    row->slope(n, dy, reads_y ? room : z, &a, 0, b, dx);
+    if (reads_y) values(row, n, z, NULL, &a, 0, b, room);
+    slopes(row, row->slope, n, dy, reads_y ? room : z, &a, 0, b, dx);
 }
 
 /* --- whole tensors
@@ -234,8 +273,8 @@ static void stretch_task(void *arg, int64_t first, int64_t last, int worker)
         if (!j->row)
             add_loop(n, j->x + start, stretch_bias, j->y + start);
         else if (j->dy)
-            j->row->slope(n, j->dy + start, j->at ? j->at + start : NULL, stretch_a, j->a_wide, j->b,
-                          j->y + start);
+            slopes(j->row, j->row->slope, n, j->dy + start, j->at ? j->at + start : NULL, stretch_a,
+                   j->a_wide, j->b, j->y + start);
         else
             forward(j->row, n, j->x + start, stretch_bias, stretch_a, j->a_wide, j->b, j->y + start,
                     j->z ? j->z + start : NULL);
@@ -302,7 +341,7 @@ static const real *make_terms(const job *j, int64_t start, int64_t n, const real
     if (!j->row) return j->dy + start;
     real *to = j->y ? j->y + start : buffer;
     slope_loop *loop = j->terms_a ? j->row->slope_a : j->row->slope;
-    loop(n, j->dy + start, j->at ? j->at + start : NULL, a, j->a_wide, j->b, to);
+    slopes(j->row, loop, n, j->dy + start, j->at ? j->at + start : NULL, a, j->a_wide, j->b, to);
     return to;
 }
 
