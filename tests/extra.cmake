@@ -38,6 +38,12 @@ if(TARGET slope_command AND BASH_PROGRAM)
   endif()
 endif()
 
+if(TARGET time_to_accuracy AND TARGET slope_command AND BASH_PROGRAM)
+  add_test(NAME test_time_to_accuracy COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_time_to_accuracy.sh
+    $<TARGET_FILE:time_to_accuracy> $<TARGET_FILE:slope_command> ${Python3_EXECUTABLE})
+  set_tests_properties(test_time_to_accuracy PROPERTIES TIMEOUT 300)
+endif()
+
 # The PTX of the exact kernels, once: a build of one kind says it for all.
 if(BASH_PROGRAM AND NOT SLOPE_SANITIZE AND NOT SLOPE_SIMT)
   add_test(NAME test_ptx COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_ptx.sh ${CMAKE_SOURCE_DIR} "${CMAKE_CUDA_COMPILER}"

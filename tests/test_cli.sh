@@ -7,6 +7,7 @@ unset SLOPE_ISA SLOPE_DATA_DIR
 export SLOPE_DATA_MIRROR=off
 slope=$(realpath "$1")
 manual=$(realpath "$(dirname "$0")")/../docs/slope.1
+recipes=$(realpath "$(dirname "$0")/../recipes")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
@@ -178,6 +179,42 @@ done
 refuse 2 "40×40 window does not fit" train $small --quiet --model "pool40 dense10"
 refuse 2 "a convolution needs images" train $small --quiet --model "dense20 conv3-4 dense10"
 refuse 2 "end it with dense10" train $small --quiet --model dense5
+
+# --- recipes ---
+recipe() { printf '%s\n' "$@" >recipe.txt; }
+recipe '# comes before all options' 'model   dense16 act dense10   # two layers' '' '  activation	swish(learn)' 'rate 0.01' 'exact' \
+    'limit-train 200' $'batch 40\r'
+accept train $small --epochs 2 --quiet --recipe recipe.txt --batch 50 --limit-train 600 --out from_recipe.safetensors
+accept train $small --epochs 2 --quiet --model "dense16 act dense10" --activation "swish(learn)" --rate 0.01 --exact \
+    --out from_options.safetensors
+same from_recipe.safetensors from_options.safetensors "a recipe behind options"
+accept train --recipe recipe.txt --data digits --limit-test 50 --epochs 1; has err "200 training images"
+accept diverge --data digits --steps 3 --quiet --recipe recipe.txt --a "--batch 20" --b "--recipe recipe.txt --batch 20"
+has out "equal: 3 steps"
+refuse 2 "--recipe nofile: No such file" train --recipe nofile
+refuse 2 "--recipe .: Is a directory" train --recipe .
+while IFS='|' read -r line part; do
+    recipe 'epochs 1' "$line"
+    refuse 2 "recipe.txt, line 2: $part" train $small --recipe recipe.txt
+done <<'END'
+rate x|--rate is 'x'; it must be a number
+batch|--batch needs a value
+exact yes|--exact takes no value
+epochs 2|epochs is set a second time
+batc 2|'batc' is cut; a recipe needs the whole name, batch
+rtae 0.1|there is no option --rtae; did you mean --rate?
+clip 1|--clip is ambiguous
+out x|a recipe has no option out
+recipe x|a recipe has no option recipe
+--rate 0.1|expected an option's name without dashes
+rate=0.1|expected an option's name without dashes
+END
+recipe '# nothing'; refuse 2 "--recipe recipe.txt: it sets no option" train --recipe recipe.txt
+printf 'rate 0.1\0' >recipe.txt; refuse 2 "this is no text file" train --recipe recipe.txt
+head -c 70000 /dev/zero | tr '\0' '#' >recipe.txt; refuse 2 "too large for a recipe" train --recipe recipe.txt
+for recipe in "$recipes"/*.txt; do # as they are delivered
+    accept train --recipe "$recipe" $small --limit-train 100 --epochs 1 --quiet
+done
 
 # --- files ---
 mkdir a_folder idx

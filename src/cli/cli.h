@@ -23,7 +23,7 @@ enum {
 typedef struct cli_options {
     const char *command; /* "train", … */
     const char *model, *activation, *init, *data, *optimizer, *schedule, *device, *precision;
-    const char *out, *resume, *log, *a, *b;
+    const char *recipe, *out, *resume, *log, *a, *b;
     int64_t limit_train, limit_test, validation, epochs, batch, seed, threads, index, top, steps;
     double rate, momentum, weight_decay, l2, clip_norm, clip_value;
     bool exact, diagnose, json, plan, quiet, help;
@@ -31,8 +31,9 @@ typedef struct cli_options {
     uint64_t given;       /* bit i: option i stood on the command line (or, with --resume, in the file) */
     char **words;         /* what is no option */
     int n_words;
-    char **sorted;    /* the arguments, words last; from malloc */
-    char **arguments; /* all, as they were */
+    char **sorted;     /* the arguments, words last; from malloc */
+    char *recipe_text; /* what the values of --recipe point into; from malloc */
+    char **arguments;  /* all, as they were */
     int n_arguments;
 } cli_options;
 
@@ -51,14 +52,21 @@ static inline bool cli_given(const cli_options *o, int option)
 /* Fills `o` with the defaults and what the arguments (after the command's name) say. False after a message.
  */
 bool cli_parse(const cli_command *command, int n, char **arguments, cli_options *o);
-/* Reads further options over those in `o`; `from` names where they stand ("--a") in messages. */
+/* Reads further options over those in `o`; `from` says where they stand in messages ("in --a: "). */
 bool cli_parse_more(const cli_command *command, const char *from, int n, char **arguments, cli_options *o);
+/* The same without following a --recipe. */
+bool cli_parse_words(const cli_command *command, const char *from, int n, char **arguments, cli_options *o);
 /* Takes the values that a model file has for options that were not given. */
 void cli_set_text(cli_options *o, int option, const char *value);
 bool cli_set_number(cli_options *o, int option, const char *value);
 const char *cli_option_name(int option);
 const char *cli_option_key(int option); /* NULL: a model file does not keep it */
 void cli_help(const cli_command *command, FILE *to);
+
+/* --- recipe.c --- */
+
+/* Reads the file behind --recipe over the options in `o`. False after a message. */
+bool cli_recipe(cli_options *o);
 
 /* --- messages.c --- */
 

@@ -303,7 +303,9 @@ static int prepare(side *s, const cli_options *common, const char *name, const c
     if (!s->text) return cli_fail(common, CLI_FAILURE, "out of memory");
     s->words[0] = (char *)common->command;
     n += cut(s->text, s->words + 1);
-    if (!cli_parse_more(this_command(), name, n, s->words, &s->options)) return CLI_USAGE;
+    char from[16];
+    snprintf(from, sizeof from, "in %s: ", name);
+    if (!cli_parse_more(this_command(), from, n, s->words, &s->options)) return CLI_USAGE;
     for (int i = 0; i < s->options.n_words; i++) {
         char *equals = strchr(s->options.words[i], '=');
         if (!equals || equals == s->options.words[i])
@@ -401,6 +403,7 @@ static int diverge_runs(const cli_options *o)
         sl_close(sides[k].ctx);
         free(sides[k].notes);
         free(sides[k].text);
+        if (sides[k].options.recipe_text != o->recipe_text) free(sides[k].options.recipe_text);
     }
     free(sides);
     return status;

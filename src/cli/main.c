@@ -14,7 +14,10 @@ const cli_command cli_commands[] = {
      "\n"
      "A layer is a word: dense128, conv5-8 (kernel 5, 8 filters; p1 s2 d2 behind it set padding, stride, "
      "dilation; ~1e-5 an L2), pool2, avgpool2, gap, bn, drop.25, flatten, act, the name of an activation, "
-     "res( ... ) for a residual block.",
+     "res( ... ) for a residual block.\n"
+     "\n"
+     "A recipe holds one option a line, without dashes and quotation marks (epochs 3), and comments behind "
+     "#.",
      cli_train},
     {"eval", EVAL, "MODEL [options]", "Runs a saved model over the test images of a data set.", NULL,
      cli_eval},
@@ -77,6 +80,7 @@ static int run(const cli_command *command, bool help, int n, char **arguments)
         status = command->run(&options);
     status = cli_finish(&options, status);
     free(options.sorted);
+    free(options.recipe_text);
     return status;
 }
 

@@ -157,15 +157,15 @@ static void fail_unknown(const cli_command *command, const cli_options *o, const
         cli_fail(o, CLI_USAGE, "%s%s is ambiguous: it may be %s", from, name, choices);
     else if (near)
         cli_fail(o, CLI_USAGE, "%sthere is no option %s; did you mean --%s?", from, name, near);
+    else if (command->bit == RECIPE)
+        cli_fail(o, CLI_USAGE, "%sa recipe has no option %s: it says what is trained, not where", from, bare);
     else
         cli_fail(o, CLI_USAGE, "%sthere is no option %s; slope %s --help lists all", from, name,
                  command->name);
 }
 
-bool cli_parse_more(const cli_command *command, const char *from, int n, char **arguments, cli_options *o)
+bool cli_parse_words(const cli_command *command, const char *from, int n, char **arguments, cli_options *o)
 {
-    char prefix[32] = "";
-    if (from) snprintf(prefix, sizeof prefix, "in %s: ", from);
     struct option list[CLI_OPTIONS + 1];
     int known = 0;
     for (int i = 0; i < CLI_OPTIONS; i++)
@@ -178,16 +178,16 @@ bool cli_parse_more(const cli_command *command, const char *from, int n, char **
     for (int c; (c = getopt_long(n, arguments, ":h", list, NULL)) != -1;) {
         if (c == 'h') c = 1000 + CLI_HELP;
         if (c == ':') {
-            fail_value(o, prefix, optopt - 1000, "");
+            fail_value(o, from, optopt - 1000, "");
             return false;
         }
         if (c == '?') {
-            fail_unknown(command, o, prefix, arguments[optind - 1], optopt >= 1000 ? optopt - 1000 + 1 : 0);
+            fail_unknown(command, o, from, arguments[optind - 1], optopt >= 1000 ? optopt - 1000 + 1 : 0);
             return false;
         }
         const int option = c - 1000;
         if (!assign(o, option, optarg ? optarg : "")) {
-            fail_value(o, prefix, option, optarg ? optarg : "");
+            fail_value(o, from, option, optarg ? optarg : "");
             return false;
         }
         o->given |= (uint64_t)1 << option;
@@ -195,6 +195,15 @@ bool cli_parse_more(const cli_command *command, const char *from, int n, char **
     o->words = arguments + optind;
     o->n_words = n - optind;
     return true;
+}
+
+bool cli_parse_more(const cli_command *command, const char *from, int n, char **arguments, cli_options *o)
+{
+    const char *before = o->recipe;
+    if (!cli_parse_words(command, from, n, arguments, o)) return false;
+    if (o->recipe == before) return true;
+    /* Read once more, so that what stands beside a --recipe comes before what stands in it. */
+    return cli_recipe(o) && cli_parse_words(command, from, n, arguments, o);
 }
 
 bool cli_parse(const cli_command *command, int n, char **arguments, cli_options *o)
@@ -210,7 +219,7 @@ bool cli_parse(const cli_command *command, int n, char **arguments, cli_options 
     }
     memcpy(o->sorted, arguments, (size_t)n * sizeof *o->sorted);
     o->sorted[n] = NULL;
-    return cli_parse_more(command, NULL, n, o->sorted, o);
+    return cli_parse_more(command, "", n, o->sorted, o);
 }
 
 /* --- help --- */
