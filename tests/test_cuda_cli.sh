@@ -70,7 +70,7 @@ if "$slope" info | grep -q "^  cuda *simulated"; then
 driver:there is no CUDA device: no NVIDIA driver is installed
 old:the NVIDIA driver is too old
 device:there is no CUDA device
-architecture:found simulated (sm_00), but this library was built for
+architecture:found simulated (sm_80), but this library was built for
 busy:the CUDA device simulated is busy
 memory:the CUDA device simulated has not enough free memory
 END
@@ -87,8 +87,12 @@ accept info mlp --device cuda; has out "plan on cuda"
 accept train $tiny --device auto; has err "device   cuda:"
 accept train $tiny --device cuda; has err "device   cuda: ${device%%,*}"
 refuse "exact results are fp32" train $tiny --device cuda --exact --precision tf32
-refuse "the precisions fp32 and tf32" train $tiny --device cuda --precision bf16
-accept train $tiny --device cuda --precision tf32
+for precision in tf32 bf16; do
+    accept train $tiny --device cuda --precision $precision; has err "device   cuda:"
+done
+if grep -q simulated <<< "$device"; then
+    SLOPE_SIMT_SM=75 refuse "bf16 needs a GPU of sm_80" train $tiny --device cuda --precision bf16
+fi
 
 data="--data digits"
 if [ -d "${SLOPE_DATA_DIR-/nonexistent}/mnist" ]; then data="--data mnist"; fi

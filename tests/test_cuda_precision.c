@@ -1,13 +1,15 @@
 /* How precise the matrix products of a CUDA device, real or simulated, are that need not be exact:
- * elementwise |error| <= c·√K·2^-24·Σ|a||b| in fp32, and in TF32, whose factors have 10 bits behind the
- * point, what rounding them costs besides. Numbers that all lean the same way within their last 13 bits make
- * TF32's error grow with the sum, so that fp32's bound tells the two apart at any K. Every kernel is called
- * directly, whatever size it is meant for. */
+ * elementwise |error| <= c·√K·2^-24·Σ|a||b| in fp32, and in TF32 and BF16, whose factors have 11 and 8
+ * significant bits, what rounding them costs besides. Numbers that all lean the same way within their last 13
+ * bits make TF32's error grow with the sum, so that fp32's bound tells the two apart at any K. Our own
+ * products are held to more: to the sum of the rounded factors' products, within fp32's bound. Every kernel
+ * is called directly, whatever size it is meant for. */
 #include "cuda_case.h"
+#include "rounding.h"
 
 #include "core/activation.h"
 
-enum { FP32, TF32, PRECISIONS };
+enum { FP32 = SL_FP32, TF32 = SL_TF32, BF16 = SL_BF16, PRECISIONS };
 
 static sl_context *devices[PRECISIONS];
 
@@ -36,15 +38,6 @@ typedef struct result {
 
 /* --- numbers --- */
 
-static float rounded_to_tf32(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = (bits + 0x1000u) & ~0x1fffu;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 /* In [1, 2), between 1/16 and 7/16 of TF32's last bit above one of its numbers. */
 static float leaning(uint32_t word)
 {
@@ -62,6 +55,25 @@ static sl_tensor matrix(const product *p, uint32_t seed, int64_t rows, int64_t c
     return t;
 }
 
+/* The sums of products whose factors are rounded like this. */
+static void sum_up(const product *p, const numbers *all, int precision)
+{
+    const float *a = all->in[0].data, *b = all->in[1].data, *bias = all->in[2].data;
+    for (int64_t i = 0; i < p->m; i++) {
+        double *sum = all->sum + i * p->n, *size = all->size + i * p->n;
+        for (int64_t j = 0; j < p->n; j++) sum[j] = size[j] = 0;
+        for (int64_t l = 0; l < p->k; l++) {
+            const double x = rounded(a[p->transpose_a ? l * p->m + i : i * p->k + l], precision);
+            for (int64_t j = 0; j < p->n; j++) {
+                const double term = x * rounded(b[p->transpose_b ? j * p->k + l : l * p->n + j], precision);
+                sum[j] += term;
+                size[j] += fabs(term);
+            }
+        }
+        for (int64_t j = 0; j < p->n && p->activation >= 0; j++) sum[j] += bias[p->one_bias ? 0 : j];
+    }
+}
+
 static numbers numbers_of(const product *p)
 {
     numbers all = {.sum = case_room((size_t)(p->m * p->n) * sizeof(double)),
@@ -70,20 +82,7 @@ static numbers numbers_of(const product *p)
     all.in[1] = p->transpose_b ? matrix(p, 2, p->n, p->k) : matrix(p, 2, p->k, p->n);
     all.in[2] = reals(3, -1, 1, DIMS(p->one_bias ? 1 : p->n));
     all.in[3] = reals(4, 0, 1, DIMS(p->n));
-    const float *a = all.in[0].data, *b = all.in[1].data, *bias = all.in[2].data;
-    for (int64_t i = 0; i < p->m; i++) {
-        double *sum = all.sum + i * p->n, *size = all.size + i * p->n;
-        for (int64_t j = 0; j < p->n; j++) sum[j] = size[j] = 0;
-        for (int64_t l = 0; l < p->k; l++) {
-            const double x = a[p->transpose_a ? l * p->m + i : i * p->k + l];
-            for (int64_t j = 0; j < p->n; j++) {
-                const double term = x * b[p->transpose_b ? j * p->k + l : l * p->n + j];
-                sum[j] += term;
-                size[j] += fabs(term);
-            }
-        }
-        for (int64_t j = 0; j < p->n && p->activation >= 0; j++) sum[j] += bias[p->one_bias ? 0 : j];
-    }
+    sum_up(p, &all, FP32);
     return all;
 }
 
@@ -93,12 +92,12 @@ static double fp32_bound(const product *p, const numbers *all, int64_t i)
            (p->activation >= 0 ? 0x1p-24 * fabs(all->sum[i]) : 0);
 }
 
-/* A factor rounded to 10 bits errs by 2^-11 of it; one whose other bits are cut off, which NVIDIA does not
- * rule out, by 2^-10. */
+/* A factor that is rounded errs by the precision's unit; one whose other bits are cut off, which NVIDIA does
+ * not rule out for its libraries, by twice as much. */
 static double bound(const product *p, const numbers *all, int64_t i, int precision)
 {
-    const double unit = case_simulated ? 0x1p-11 : 0x1p-10;
-    return fp32_bound(p, all, i) + (precision == TF32 ? (2 + unit) * unit * all->size[i] : 0);
+    const double unit = unit_of(precision) * (case_simulated ? 1 : 2);
+    return fp32_bound(p, all, i) + (2 + unit) * unit * all->size[i];
 }
 
 /* --- running --- */
@@ -166,8 +165,9 @@ static result run(int precision, const product *p, const numbers *all)
 static const char *text_of(const product *p, int precision)
 {
     static char text[256];
+    static const char *const names[] = {"fp32", "tf32", "bf16"};
     snprintf(text, sizeof text, "%s in %s, %lld x %lld x %lld%s%s, %s, y %d, z %d, %s numbers", p->kernel,
-             precision == TF32 ? "tf32" : "fp32", (long long)p->m, (long long)p->n, (long long)p->k,
+             names[precision], (long long)p->m, (long long)p->n, (long long)p->k,
              p->transpose_a ? ", a transposed" : "", p->transpose_b ? ", b transposed" : "",
              p->activation < 0 ? "no bias" : sl_activation_row_info(p->activation)->name, p->y, p->z,
              p->leaning ? "leaning" : "random");
@@ -223,14 +223,14 @@ static double share_beyond_fp32(const product *p, const numbers *all, const floa
 static void judge_bound(const product *p, const numbers *all)
 {
     const size_t count = (size_t)(p->m * p->n);
-    float *rounded = case_room(count * sizeof(float));
+    float *result_in_tf32 = case_room(count * sizeof(float));
     numbers less = *all;
     product bare = *p;
     for (int t = 0; t < 2; t++) {
         const int64_t n = sl_shape_count(all->in[t].shape);
         less.in[t] = space(SL_FLOAT, DIMS(n));
         for (int64_t i = 0; i < n; i++)
-            ((float *)less.in[t].data)[i] = rounded_to_tf32(((const float *)all->in[t].data)[i]);
+            ((float *)less.in[t].data)[i] = rounded(((const float *)all->in[t].data)[i], SL_TF32);
     }
     const float *a = less.in[0].data, *b = less.in[1].data, *bias = all->in[2].data;
     for (int64_t i = 0; i < p->m; i++)
@@ -239,25 +239,43 @@ static void judge_bound(const product *p, const numbers *all)
             for (int64_t l = 0; l < p->k; l++)
                 sum += (double)a[p->transpose_a ? l * p->m + i : i * p->k + l] *
                        (double)b[p->transpose_b ? j * p->k + l : l * p->n + j];
-            rounded[i * p->n + j] = (float)sum;
+            result_in_tf32[i * p->n + j] = (float)sum;
         }
     bare.z = true;
-    assert_true(share_beyond_fp32(&bare, all, rounded) == 1);
+    assert_true(share_beyond_fp32(&bare, all, result_in_tf32) == 1);
     judge(TF32, &(product){"the host", p->m, p->n, p->k, .activation = -1, .z = true, .leaning = true},
-          &(numbers){.sum = all->sum, .size = all->size}, &(result){NULL, rounded});
+          &(numbers){.sum = all->sum, .size = all->size}, &(result){NULL, result_in_tf32});
+}
+
+/* Our own products on tensor cores round factors one by one and add up exact products. The order is not
+ * ours, and a real device may cut off what it should round: once in eight or sixteen terms. */
+static void judge_own(int precision, const product *p, const numbers *all, const result *r)
+{
+    numbers less = *all;
+    less.sum = case_room((size_t)(p->m * p->n) * sizeof(double));
+    less.size = case_room((size_t)(p->m * p->n) * sizeof(double));
+    sum_up(p, &less, precision);
+    const double cut = case_simulated ? 0 : (double)p->k / 8 * 0x1p-23;
+    const float *sums = sums_of(p, r);
+    for (int64_t i = 0; sums && i < p->m * p->n; i++)
+        if (!within(sums[i], less.sum[i], fp32_bound(p, &less, i) + cut * less.size[i]))
+            fail_msg("%s: element %lld is %.9g, with rounded factors %.9g", text_of(p, precision),
+                     (long long)i, (double)sums[i], less.sum[i]);
 }
 
 static void check(const product *p)
 {
     const numbers all = numbers_of(p);
-    for (int precision = 0; precision < PRECISIONS; precision++) {
-        const bool library = strcmp(p->kernel, "tiles") != 0;
+    const bool tiles = strcmp(p->kernel, "tiles") == 0, own = strcmp(p->kernel, "mma") == 0;
+    for (int precision = own ? TF32 : FP32; precision < PRECISIONS; precision++) {
         const result r = run(precision, p, &all);
-        judge(library ? precision : FP32, p, &all, &r);
+        judge(tiles ? FP32 : precision, p, &all, &r);
+        if (own) judge_own(precision, p, &all, &r);
         /* What a library does with TF32 where rows cannot be read in fours is its own affair. */
-        const bool sure = case_simulated || (p->m % 8 == 0 && p->n % 8 == 0 && p->k % 8 == 0 && p->k >= 256);
+        const bool sure =
+            own || case_simulated || (p->m % 8 == 0 && p->n % 8 == 0 && p->k % 8 == 0 && p->k >= 256);
         const float *sums = sums_of(p, &r);
-        if (precision == TF32 && library && p->leaning && sums && sure)
+        if (precision == TF32 && !tiles && p->leaning && sums && sure)
             assert_true(share_beyond_fp32(p, &all, sums) > 0.99);
     }
     case_end();
@@ -269,18 +287,38 @@ static void test_bounds(void **state)
 {
     (void)state;
     static const int64_t depths[] = {1, 2, 3, 17, 256, 511, 513, 4096, 10000};
-    static const char *const kernels[] = {"tiles", "cublas"};
+    static const char *const kernels[] = {"tiles", "cublas", "mma"};
     for (size_t d = 0; d < sizeof depths / sizeof *depths; d++)
-        for (int variant = 0; variant < 16; variant++) {
-            product p = {kernels[variant & 1],
-                         33,
-                         21,
-                         depths[d],
-                         variant & 2,
-                         variant & 4,
+        for (int kernel = 0; kernel < 3; kernel++)
+            for (int variant = 0; variant < 8; variant++) {
+                product p = {kernels[kernel],  33,          21,
+                             depths[d],        variant & 1, variant & 2,
+                             .activation = -1, .y = true,   .leaning = variant & 4};
+                if (kernel == 2 && p.transpose_a && p.transpose_b) continue; /* not supported */
+                check(&p);
+            }
+}
+
+/* Every tile, with edges in every direction; k in one part, a few and many. */
+static void test_tiles_of_tensor_cores(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {
+        {1, 1, 1},     {16, 8, 16},    {17, 9, 33},    {128, 32, 32},   {129, 31, 95},  {130, 33, 65},
+        {64, 64, 300}, {65, 130, 257}, {200, 16, 700}, {140, 70, 2400}, {40, 20, 4500}, {1024, 1100, 40},
+    };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int transposes = 0; transposes < 3; transposes++) {
+            product p = {"mma",
+                         shapes[s][0],
+                         shapes[s][1],
+                         shapes[s][2],
+                         transposes & 1,
+                         transposes & 2,
                          .activation = -1,
                          .y = true,
-                         .leaning = variant & 8};
+                         .leaning = (s + (size_t)transposes) & 1};
+            if (p.m > 1000 && transposes) continue; /* wide ones are wide every way */
             check(&p);
         }
 }
@@ -294,13 +332,13 @@ static void test_bias_and_activation(void **state)
         bool parameter;
     } functions[] = {{SL_ROW_LINEAR, 1, false}, {SL_ROW_LINEAR, 2.5f, false}, {SL_ROW_RELU, 0, false},
                      {SL_ROW_PRELU, 0, true},   {SL_ROW_TANH, 0, false},      {SL_ROW_GELU, 0, false}};
-    static const char *const kernels[] = {"tiles", "cublas", "cublaslt"};
+    static const char *const kernels[] = {"tiles", "cublas", "cublaslt", "mma"};
     static const int64_t shapes[][3] = {{1, 1, 1}, {5, 7, 3}, {17, 64, 100}, {64, 40, 1000}, {3, 10, 10000}};
     for (size_t f = 0; f < sizeof functions / sizeof *functions; f++)
-        for (int kernel = 0; kernel < 3; kernel++)
+        for (int kernel = 0; kernel < 4; kernel++)
             for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
                 for (int wanted = 1; wanted < 4; wanted++) {
-                    const int transposes = (int)(f + s) & 3;
+                    const int transposes = kernel < 3 ? (int)(f + s) & 3 : 0;
                     product p = {kernels[kernel],
                                  shapes[s][0],
                                  shapes[s][1],
@@ -346,10 +384,10 @@ static void test_the_bounds_tell_apart(void **state)
 static void test_nan(void **state)
 {
     (void)state;
-    static const char *const kernels[] = {"tiles", "cublas", "cublaslt"};
-    for (int kernel = 0; kernel < 3; kernel++)
+    static const char *const kernels[] = {"tiles", "cublas", "cublaslt", "mma"};
+    for (int kernel = 0; kernel < 4; kernel++)
         for (int z = 0; z < 2; z++)
-            for (int precision = 0; precision < PRECISIONS; precision++) {
+            for (int precision = kernel < 3 ? FP32 : TF32; precision < PRECISIONS; precision++) {
                 const product p = {kernels[kernel], 8, 16, 24, .activation = SL_ROW_RELU, .y = true, .z = z};
                 numbers all = numbers_of(&p);
                 ((float *)all.in[0].data)[3 * p.k + 5] = NAN;
@@ -389,20 +427,25 @@ static const char *assigned(sl_context *ctx, const product *p, bool valid)
 static void test_assignment(void **state)
 {
     (void)state;
-    const product large = {NULL, 1024, 512, 512, .activation = SL_ROW_RELU};
+    const product large = {NULL, 1024, 1024, 512, .activation = SL_ROW_RELU};
     const product medium = {NULL, 256, 256, 512, .activation = SL_ROW_RELU};
-    product one_bias = large, bare = large, weights = large;
+    const product small = {NULL, 128, 10, 128, .activation = SL_ROW_RELU};
+    product one_bias = large, bare = large, weights = large, turned = medium;
     one_bias.one_bias = true;
-    bare.activation = weights.activation = -1;
-    weights.transpose_a = true;
-    assert_string_equal(assigned(devices[FP32], &large, true), "cublaslt");
-    assert_string_equal(assigned(devices[FP32], &one_bias, true), "cublas");
-    assert_string_equal(assigned(devices[FP32], &bare, true), "cublas");
-    assert_string_equal(assigned(devices[FP32], &medium, true), "tiles");
-    assert_string_equal(assigned(devices[TF32], &medium, true), "cublaslt");
-    assert_string_equal(assigned(devices[FP32], &weights, false), "cublas");
-    for (int precision = 0; precision < PRECISIONS; precision++) /* k ends where the samples do */
-        assert_string_equal(assigned(devices[precision], &weights, true), "tiles");
+    bare.activation = weights.activation = turned.activation = -1;
+    weights.transpose_a = turned.transpose_a = turned.transpose_b = true;
+    for (int precision = 0; precision < PRECISIONS; precision++) {
+        const char *own = precision == FP32 ? "tiles" : "mma";
+        sl_context *ctx = devices[precision];
+        assert_string_equal(assigned(ctx, &large, true), "cublaslt");
+        assert_string_equal(assigned(ctx, &one_bias, true), "cublas");
+        assert_string_equal(assigned(ctx, &bare, true), "cublas");
+        assert_string_equal(assigned(ctx, &medium, true), own);
+        assert_string_equal(assigned(ctx, &small, true), "tiles");
+        assert_string_equal(assigned(ctx, &turned, true), "tiles");
+        assert_string_equal(assigned(ctx, &weights, false), "cublas");
+        assert_string_equal(assigned(ctx, &weights, true), own); /* k ends where the samples do */
+    }
     for (int i = 0; i < 2; i++) assert_string_equal(assigned(case_cuda, i ? &bare : &large, true), "tiles");
 }
 
@@ -425,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_bounds_tell_apart),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_tiles_of_tensor_cores),
         cmocka_unit_test(test_bias_and_activation),
         cmocka_unit_test(test_even_shapes),
         cmocka_unit_test(test_nan),
@@ -433,11 +477,13 @@ int main(void)
     };
     const int skipped = case_open();
     if (skipped) return skipped;
-    devices[FP32] = sl_open(.device = SL_CUDA);
-    devices[TF32] = sl_open(.device = SL_CUDA, .precision = SL_TF32);
-    int failed = 1;
-    if (!sl_error(devices[FP32]) && !sl_error(devices[TF32]))
-        failed = cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    for (int i = 0; i < PRECISIONS; i++) {
+        devices[i] = sl_open(.device = SL_CUDA, .precision = (sl_precision)i);
+        if (sl_error(devices[i])) fprintf(stderr, "%s\n", sl_error(devices[i]));
+        failed |= sl_error(devices[i]) != NULL;
+    }
+    if (!failed) failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (int i = 0; i < PRECISIONS; i++) sl_close(devices[i]);
     return case_close(failed);
 }

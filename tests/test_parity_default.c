@@ -18,21 +18,27 @@ static const struct {
     double gradient; /* how far off a gradient may be, as a part of its tensor's largest element */
 } modes[] = {
     {"fp32", {.device = SL_CUDA, .seed = 11}, 5e-5},
-    {"tf32", {.device = SL_CUDA, .seed = 11, .precision = SL_TF32}, 5e-3}, /* 11 bits per factor */
+    {"tf32", {.device = SL_CUDA, .seed = 11, .precision = SL_TF32}, 2e-3},   /* 11 bits per factor */
+    {"bf16", {.device = SL_CUDA, .seed = 11, .precision = SL_BF16}, 1.6e-2}, /* 8 bits */
 };
-enum { FP32, TF32, MODES };
+enum { FP32, TF32, BF16, MODES };
 /* How far off the losses may be. Batch norm over 8 samples makes rounding grow: after 50 steps of cnn,
  * float32 and double precision on the CPU differ by 8e-3, those of the others by 6e-8. */
+#define MEAN_POOL_LENET "conv5-8 act avgpool2 conv5-16 act avgpool2 dense10"
+#define MEAN_POOL_CNN   "conv3-32 act conv3-64 act avgpool2 dense128 act dense10"
 static const struct {
     const char *line;
     int batch; /* of the gradients */
     double loss[MODES];
+    /* For the gradients of rounded products: where they lie close together, rounding decides which of four
+     * pixels is the largest, and the gradient goes another way. */
+    const char *smooth;
 } nets[] = {
-    {"softmax", BATCH, {1e-5, 3e-3}},
-    {"mlp", BATCH, {1e-5, 3e-3}},
-    {"lenet", BATCH, {1e-5, 1e-2}},
-    {"cnn", BATCH, {5e-2, 1.5e-1}},
-    {"dense2048 act dense2048 act dense10", WIDE_BATCH, {0, 0}}, /* large enough for cuBLAS; not trained */
+    {"softmax", BATCH, {1e-5, 3e-3, 2.4e-2}, NULL},
+    {"mlp", BATCH, {1e-5, 3e-3, 2.4e-2}, NULL},
+    {"lenet", BATCH, {1e-5, 1e-2, 8e-2}, MEAN_POOL_LENET},
+    {"cnn", BATCH, {5e-2, 1.5e-1, 3e-1}, MEAN_POOL_CNN},
+    {"dense2048 act dense2048 act dense10", WIDE_BATCH, {0}, NULL}, /* large; not trained */
 };
 enum { NETS = sizeof nets / sizeof *nets };
 
@@ -108,27 +114,27 @@ static void test_gradients(void **state)
 {
     (void)state;
     for (int l = 0; l < NETS; l++) {
-        gradients want = gradients_of(nets[l].line, nets[l].batch, &twice);
-        assert_true(want.most > 1e-3);
         for (int m = 0; m < MODES; m++) {
-            gradients seen = gradients_of(nets[l].line, nets[l].batch, &modes[m].open);
+            const char *line = m == FP32 || !nets[l].smooth ? nets[l].line : nets[l].smooth;
+            gradients want = gradients_of(line, nets[l].batch, &twice);
+            assert_true(want.most > 1e-3);
+            gradients seen = gradients_of(line, nets[l].batch, &modes[m].open);
             double most = 0;
             assert_int_equal(seen.n, want.n);
             for (int i = 0; i < want.n; i++) {
                 const double d = distance(&seen, &want, i);
                 most = fmax(most, d);
                 if (!(d <= modes[m].gradient))
-                    fail_msg("%s, %s: the gradient of %s is off by %.3g of its largest element", nets[l].line,
+                    fail_msg("%s, %s: the gradient of %s is off by %.3g of its largest element", line,
                              modes[m].name, want.name[i], d);
             }
-            print_message("%s, %s: gradients off by %.2g at most, the loss by %.2g\n", nets[l].line,
-                          modes[m].name, most, fabs(seen.loss - want.loss) / want.loss);
+            print_message("%s, %s: gradients off by %.2g at most, the loss by %.2g\n", line, modes[m].name,
+                          most, fabs(seen.loss - want.loss) / want.loss);
             if (!(fabs(seen.loss - want.loss) <= modes[m].gradient * want.loss))
-                fail_msg("%s, %s: loss %.9g instead of %.9g", nets[l].line, modes[m].name, seen.loss,
-                         want.loss);
+                fail_msg("%s, %s: loss %.9g instead of %.9g", line, modes[m].name, seen.loss, want.loss);
             gradients_free(&seen);
+            gradients_free(&want);
         }
-        gradients_free(&want);
     }
 }
 
@@ -178,6 +184,8 @@ static void test_losses(void **state)
         const losses want = losses_of(nets[l].line, &cpu);
         assert_true(want.of[EPOCHS - 1] < 0.95 * want.of[0]); /* it learns */
         for (int m = 0; m < MODES; m++) {
+            if (simulated && m == BF16 && nets[l].loss[m] > 0.1)
+                continue; /* 50 steps of cnn take half a minute */
             const losses seen = losses_of(nets[l].line, &modes[m].open);
             double most = 0;
             for (int e = 0; e < EPOCHS; e++) {

@@ -38,15 +38,22 @@ forbidden=(
     '(atom|red)\.[a-z0-9.]*(add|min|max)[a-z0-9.]*\.f(16|32|64)'     'floats in no order'
     '(wmma|mma|wgmma|tcgen05)\.[a-z0-9.]+'                           'tensor cores'
 )
-inspect() { # FILE: prints what is wrong, fails where something is
+inspect() { # FILE [tensor]: prints what is wrong, fails where something is; tensor cores may be what it is there for
     local i found status=0
     for ((i = 0; i < ${#forbidden[@]}; i += 2)); do
+        if [ "${2-}" = tensor ] && [[ ${forbidden[i + 1]} =~ ^(low precision|tensor cores)$ ]]; then continue; fi
         found=$(grep -cE "^[[:space:]]*(@!?%p[0-9]+[[:space:]]+)?${forbidden[i]}([^a-z0-9]|\$)" "$1" || true)
         [ "$found" = 0 ] && continue
         echo "$(basename "$1"): ${found} lines, ${forbidden[i + 1]}: ${forbidden[i]}"
         status=1
     done
     return $status
+}
+# Kernels that touch memory before they wait for the launch in front of them. Code for sm_90 only.
+hasty() { # FILE
+    awk '/\.entry/ { name = $0; sub(/.*\.entry */, "", name); sub(/\(.*/, "", name); begun = 0 }
+         /griddepcontrol\.wait/ { begun = 1 }
+         /^[ \t]*(@!?%p[0-9]+[ \t]+)?(ld|st|atom|red|cp)\.[a-z.]*global/ && !begun { print name; begun = 1 }' "$1"
 }
 failed=0
 fail() { # WORDS
@@ -87,6 +94,14 @@ caught double 'double precision'
 canary atomic 'atomicAdd(x + 1, x[2])' "$@"
 caught atomic 'in no order'
 
+if [ "$arch" = compute_90 ]; then
+    canary hasty 'x[1]' "$@"
+    [ "$(hasty "$work/hasty.ptx")" = canary ] || fail "a kernel that does not wait"
+    printf 'extern "C" __global__ void canary(float *x) { cudaGridDependencySynchronize(); x[0] = x[1]; }\n' > "$work/waits.cu"
+    to_ptx "$work/waits.cu" "$work/waits.ptx" "$@"
+    [ -z "$(hasty "$work/waits.ptx")" ] || fail "a kernel that waits"
+fi
+
 # --- the kernels ---
 
 export -f to_ptx
@@ -95,8 +110,43 @@ files=$(find "$source_dir/src/cuda" -name '*.cu' ! -name blas.cu -exec basename 
 # shellcheck disable=SC2016
 xargs -P 2 -I '{}' bash -c 'to_ptx "$source_dir/src/cuda/$1.cu" "$work/kernels-$1.ptx" "${@:2}"' - '{}' "$@" \
     -include "$work/marked.h" <<< "$files" || fail "nvcc"
+# What the kernels for tensor cores compute, and those of them that do not.
+tensor_work() { # FILE
+    grep -oE '(cvt|w?g?mma)[a-z0-9_.]*\.(tf32|bf16|f16)[a-z0-9_.]*' "$1" | sort -u
+}
+idle() { # FILE
+    awk '/\.entry/ { if (name) print name; name = $0; sub(/.*\.entry */, "", name); sub(/\(.*/, "", name) }
+         /mma\.sync\.aligned/ { name = "" } END { if (name) print name }' "$1"
+}
+expected="cvt.rn.bf16x2.f32
+cvt.rna.tf32.f32
+mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32
+mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"
+check_tensor() { # FILE WORDS
+    [ "$(tensor_work "$1")" = "$expected" ] || fail "$2: $(tensor_work "$1")"
+    [ -z "$(idle "$1")" ] || fail "$2: no tensor cores in $(idle "$1")"
+}
+for older in compute_80 compute_75; do # the oldest that has them, and one before it
+    grep -qx $older <<< "$known" || continue
+    arch=$older to_ptx "$source_dir/src/cuda/mma_conv.cu" "$work/$older.ptx" "$@" || fail "nvcc, $older"
+    if [ $older = compute_80 ]; then
+        check_tensor "$work/$older.ptx" "mma_conv.cu for $older"
+    else
+        [ -z "$(tensor_work "$work/$older.ptx")" ] || fail "tensor cores for $older"
+    fi
+done
 for file in $files; do
-    inspect "$work/kernels-$file.ptx" || failed=1
+    case $file in
+        mma_*)
+            inspect "$work/kernels-$file.ptx" tensor || failed=1
+            check_tensor "$work/kernels-$file.ptx" "$file.cu"
+            ;;
+        *) inspect "$work/kernels-$file.ptx" || failed=1 ;;
+    esac
+    if [ "$arch" = compute_90 ]; then
+        early=$(hasty "$work/kernels-$file.ptx")
+        [ -z "$early" ] || fail "$file.cu: does not begin with sl_cuda_begin(): $early"
+    fi
 done
 kernels=$(cat "$work"/kernels-*.ptx | grep -c '\.entry')
 fused=$(cat "$work"/kernels-*.ptx | grep -c 'fma\.rz\.f32')

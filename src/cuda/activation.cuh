@@ -21,6 +21,21 @@ case SL_ROW_##id:                                                               
     }
 }
 
+/* dy[i] = dy[i]·f'(..) of row `id`, where `at` holds what the row reads. */
+template <int N>
+static __device__ __forceinline__ void sl_cuda_row_terms(int id, const float (&at)[N], const float (&a)[N],
+                                                         float b, float (&dy)[N])
+{
+    switch (id) {
+#define ACTIVATION(id, ...)                                                                                  \
+case SL_ROW_##id:                                                                                            \
+    _Pragma("unroll") for (int i = 0; i < N; i++) dy[i] = dy[i] * sl_slope_##id(at[i], a[i], b);             \
+    break;
+#include "slope/activations.def"
+#undef ACTIVATION
+    }
+}
+
 /* dy[i] = dy[i]·f'(z[i]) of row `id`. */
 #define READS_NOTHING false
 #define READS_X       false

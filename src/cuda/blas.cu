@@ -10,21 +10,36 @@
 #include "cuda/blas.cuh"
 #include "cuda/tile_plan.cuh"
 
-static void sgemm(const sl_call *call, float *c)
+/* Factors are rounded as the device's precision says. */
+static cublasComputeType_t compute_of(const sl_call *call)
+{
+    const sl_precision precision = sl_cuda_precision(call->device);
+    return precision == SL_BF16   ? CUBLAS_COMPUTE_32F_FAST_16BF
+           : precision == SL_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                  : CUBLAS_COMPUTE_32F;
+}
+
+static void gemm(const sl_call *call, float *c)
 {
     const matmul_shape s = matmul_shape_of(call);
-    const float one = 1, zero = 0;
+    const cublasHandle_t handle = sl_cuda_blas_handle(call->device);
+    const cublasOperation_t b_turn = s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            a_turn = s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int m = (int)s.m, n = (int)s.n, k = (int)s.k;
     const int a_row = (int)sl_shape_last(call->in[0].shape), b_row = (int)sl_shape_last(call->in[1].shape);
+    const float one = 1, zero = 0, *a = sl_in(call, 0), *b = sl_in(call, 1);
+    const cublasComputeType_t compute = compute_of(call);
     const cublasStatus_t status =
-        cublasSgemm(sl_cuda_blas_handle(call->device), s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                    s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)s.n, (int)s.m, (int)s.k, &one,
-                    sl_in(call, 1), b_row, sl_in(call, 0), a_row, &zero, c, (int)s.n);
-    sl_cuda_note_status(call->device, status, "cublasSgemm", call->name);
+        compute == CUBLAS_COMPUTE_32F
+            ? cublasSgemm(handle, b_turn, a_turn, n, m, k, &one, b, b_row, a, a_row, &zero, c, n)
+            : cublasGemmEx(handle, b_turn, a_turn, n, m, k, &one, b, CUDA_R_32F, b_row, a, CUDA_R_32F, a_row,
+                           &zero, c, CUDA_R_32F, n, compute, CUBLAS_GEMM_DEFAULT);
+    sl_cuda_note_status(call->device, status, "a product of cuBLAS", call->name);
 }
 
 static void matmul(const sl_call *call)
 {
-    sgemm(call, sl_out(call, 0));
+    gemm(call, sl_out(call, 0));
 }
 
 /* --- cuBLASLt --- */
@@ -68,10 +83,7 @@ static lt_product lt_product_of(const sl_call *call, const float *bias, const fl
 {
     const matmul_shape s = matmul_shape_of(call);
     lt_product p = {};
-    p.note(cublasLtMatmulDescInit(&p.what,
-                                  sl_cuda_precision(call->device) == SL_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                             : CUBLAS_COMPUTE_32F,
-                                  CUDA_R_32F));
+    p.note(cublasLtMatmulDescInit(&p.what, compute_of(call), CUDA_R_32F));
     p.set<int32_t>(CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     p.set<int32_t>(CUBLASLT_MATMUL_DESC_TRANSB, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     p.set<uint32_t>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
@@ -122,6 +134,7 @@ enum { AFTER_BLOCK = 256 };
 static __global__ void __launch_bounds__(AFTER_BLOCK)
     finish_sums(const float *sums, int64_t m, int64_t n, tile_after after)
 {
+    sl_cuda_begin();
     const int64_t row_fours = (n + 3) / 4;
     for (int64_t at = sl_cuda_thread(); at < m * row_fours; at += sl_cuda_threads()) {
         const int64_t i = at / row_fours, j = at % row_fours * 4, count = n - j;
@@ -158,7 +171,7 @@ static void matmul_bias_activation(const sl_call *call)
 {
     const tile_after after = after_of(call);
     float *sums = after.y ? after.y : after.z;
-    sgemm(call, sums);
+    gemm(call, sums);
     finish(call, sums, after);
 }
 

@@ -1,28 +1,8 @@
 /* Convolutions and their derivatives, the bits of core/sum.h, as products whose left factor is gathered on
  * the way (implicit matrix products; m, n and k below). Few input channels, as in a first layer, go without
  * tiles. */
-#include "cuda/divide.cuh"
+#include "cuda/conv.cuh"
 #include "cuda/tile_plan.cuh"
-
-/* A convolution x[n, h, w, c], weights [kh, kw, c, f], y[n, oh, ow, f]. */
-struct conv_shape {
-    int64_t n, h, w, c, oh, ow, f;
-    int kh, kw, stride[2], pad[2], dilation[2];
-    divisor by_h, by_w, by_c, by_oh, by_ow, by_f, by_kw, by_stride[2];
-};
-
-struct pixel {
-    int64_t image;
-    int y, x;
-};
-
-/* Number `at` of the pixels of all images. */
-static __device__ __forceinline__ pixel pixel_of(int64_t at, divisor height, divisor width)
-{
-    uint32_t x, y;
-    const uint32_t row = divide((uint32_t)at, width, &x), image = divide(row, height, &y);
-    return pixel{(int64_t)image, (int)y, (int)x};
-}
 
 /* Elements at to at + 3 of x, of which only NaN with the bits of TILE_SKIPPED need care. */
 static __device__ __forceinline__ four taken(four r)
@@ -47,8 +27,8 @@ static __device__ __forceinline__ four taken_four(const float *p)
 }
 
 /* Where tap (ky, kx) of result pixel `to` reads channel 0 of x; NULL in the padding. */
-static __device__ __forceinline__ const float *source(const conv_shape &s, const float *x, pixel to, int ky,
-                                                      int kx)
+static __device__ __forceinline__ const float *source(const conv_shape &s, const float *x, conv_pixel to,
+                                                      int ky, int kx)
 {
     const int iy = to.y * s.stride[0] - s.pad[0] + ky * s.dilation[0],
               ix = to.x * s.stride[1] - s.pad[1] + kx * s.dilation[1];
@@ -71,7 +51,7 @@ struct window_terms : conv_terms {
         return false;
     }
     /* `element` of the window at `to`: kernel row, kernel column, channel. */
-    __device__ __forceinline__ const float *at(pixel to, int64_t element) const
+    __device__ __forceinline__ const float *at(conv_pixel to, int64_t element) const
     {
         uint32_t channel, kx;
         const uint32_t tap = divide((uint32_t)element, s.by_c, &channel), ky = divide(tap, s.by_kw, &kx);
@@ -94,7 +74,7 @@ struct forward_terms : window_terms {
     {
         four r = four_of(0.0f);
         if (row >= m || element >= k) return r;
-        const pixel to = pixel_of(row, s.by_oh, s.by_ow);
+        const conv_pixel to = conv_pixel_of(row, s.by_oh, s.by_ow);
         if (left_whole) return taken_four(at(to, element));
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -122,7 +102,7 @@ struct input_terms : conv_terms {
         const uint32_t to = divide((uint32_t)scaled, s.by_stride[axis], &rest);
         return rest == 0 && to < size ? (int64_t)to : -1;
     }
-    __device__ __forceinline__ const float *at(pixel from, int64_t element) const
+    __device__ __forceinline__ const float *at(conv_pixel from, int64_t element) const
     {
         uint32_t filter, rx;
         const uint32_t tap = divide((uint32_t)element, s.by_f, &filter), ry = divide(tap, s.by_kw, &rx);
@@ -134,7 +114,7 @@ struct input_terms : conv_terms {
     {
         four r = four_of(0.0f);
         if (row >= m || element >= k) return r;
-        const pixel from = pixel_of(row, s.by_h, s.by_w);
+        const conv_pixel from = conv_pixel_of(row, s.by_h, s.by_w);
         if (left_whole) return taken_four(at(from, element));
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -169,7 +149,7 @@ struct weight_terms : window_terms {
     {
         four r = four_of(0.0f);
         if (row >= m || element >= k) return r;
-        const pixel to = pixel_of(element, s.by_oh, s.by_ow);
+        const conv_pixel to = conv_pixel_of(element, s.by_oh, s.by_ow);
         if (left_whole) return taken_four(at(to, row));
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -187,6 +167,7 @@ enum { DIRECT_BLOCK = 256, DIRECT_CHANNELS = 3, DIRECT_WEIGHTS = 8192 };
 static __global__ void __launch_bounds__(DIRECT_BLOCK)
     conv_direct(conv_shape s, const float *x, const float *weights, tile_after after, divisor by_fours)
 {
+    sl_cuda_begin();
     SL_SHARED(float, packed);
     const int k = (int)(s.kh * s.kw * s.c), fours = (int)by_fours.by;
     for (int i = (int)threadIdx.x; i < k * fours * 4; i += DIRECT_BLOCK) {
@@ -198,7 +179,7 @@ static __global__ void __launch_bounds__(DIRECT_BLOCK)
     for (int64_t at = sl_cuda_thread(); at < all; at += sl_cuda_threads()) {
         uint32_t part;
         const int64_t number = divide((uint32_t)at, by_fours, &part);
-        const pixel to = pixel_of(number, s.by_oh, s.by_ow);
+        const conv_pixel to = conv_pixel_of(number, s.by_oh, s.by_ow);
         float sum[4] = {0, 0, 0, 0};
         const float *w = packed + part * 4;
         for (int ky = 0; ky < s.kh; ky++)
@@ -218,28 +199,6 @@ static __global__ void __launch_bounds__(DIRECT_BLOCK)
 
 /* --- on the host --- */
 
-static conv_shape shape_of(const sl_call *call)
-{
-    const bool fused = call->op == SL_OP_CONV2D_BIAS_ACTIVATION;
-    const sl_conv_attr *attr = fused ? &static_cast<const sl_conv_fused_attr *>(call->attr)->conv
-                                     : static_cast<const sl_conv_attr *>(call->attr);
-    const bool input = call->op == SL_OP_CONV2D_VJP_INPUT, weight = call->op == SL_OP_CONV2D_VJP_WEIGHT;
-    const int64_t *x = (input ? call->out[0] : call->in[0]).shape.dim;
-    const int64_t *y = (input ? call->in[0] : weight ? call->in[1] : call->out[0]).shape.dim;
-    conv_shape s = {};
-    s.n = x[0], s.h = x[1], s.w = x[2], s.c = x[3];
-    s.oh = y[1], s.ow = y[2], s.f = y[3];
-    s.kh = attr->kernel[0], s.kw = attr->kernel[1];
-    for (int d = 0; d < 2; d++) {
-        s.stride[d] = attr->stride[d], s.pad[d] = attr->pad[d], s.dilation[d] = attr->dilation[d];
-        s.by_stride[d] = divisor_of(s.stride[d]);
-    }
-    s.by_h = divisor_of(s.h), s.by_w = divisor_of(s.w), s.by_c = divisor_of(s.c);
-    s.by_oh = divisor_of(s.oh), s.by_ow = divisor_of(s.ow), s.by_f = divisor_of(s.f);
-    s.by_kw = divisor_of(s.kw);
-    return s;
-}
-
 /* Whether some tap falls into the padding. */
 static bool padded(const conv_shape &s)
 {
@@ -249,14 +208,9 @@ static bool padded(const conv_shape &s)
 static conv_terms terms_of(const sl_call *call)
 {
     conv_terms t = {};
-    const conv_shape s = t.s = shape_of(call);
-    const int64_t pixels = s.n * s.oh * s.ow, taps = (int64_t)s.kh * s.kw;
-    if (call->op == SL_OP_CONV2D_VJP_INPUT)
-        t.m = s.n * s.h * s.w, t.n = s.c, t.k = taps * s.f;
-    else if (call->op == SL_OP_CONV2D_VJP_WEIGHT)
-        t.m = taps * s.c, t.n = s.f, t.k = pixels;
-    else
-        t.m = pixels, t.n = s.f, t.k = taps * s.c;
+    const conv_shape s = t.s = conv_shape_of(call);
+    const conv_sizes sizes = conv_sizes_of(s, call->op);
+    t.m = sizes.m, t.n = sizes.n, t.k = sizes.k;
     t.left = sl_in(call, 0);
     t.right = sl_in(call, 1);
     t.left_whole = four_fits(t.left, call->op == SL_OP_CONV2D_VJP_INPUT ? s.f : s.c);
@@ -264,13 +218,10 @@ static conv_terms terms_of(const sl_call *call)
     return t;
 }
 
-/* Positions and pixels are counted in 31 bits. */
 static bool supports(const sl_call *call)
 {
-    const conv_terms t = terms_of(call);
-    const conv_shape &s = t.s;
-    const int64_t reach = s.h + s.w + 2 * (int64_t)(s.pad[0] + s.pad[1]);
-    return t.m < INT32_MAX && t.n < INT32_MAX && t.k < INT32_MAX && reach < INT32_MAX;
+    const conv_shape s = conv_shape_of(call);
+    return conv_fits(s, conv_sizes_of(s, call->op));
 }
 
 static bool direct_supports(const sl_call *call)
@@ -297,18 +248,12 @@ static void product(const sl_call *call, bool cut, const sl_activation_attr *act
     tile_run<TERMS, SKIP, FUSED>(call, p, tile_job_of(call, p, t.m, t.n, t.k, cut, activation), terms);
 }
 
-static const sl_activation_attr *activation_of(const sl_call *call)
-{
-    if (call->op != SL_OP_CONV2D_BIAS_ACTIVATION) return nullptr;
-    return &static_cast<const sl_conv_fused_attr *>(call->attr)->activation;
-}
-
 static void conv2d(const sl_call *call)
 {
-    if (padded(shape_of(call)))
-        product<forward_terms, true, true>(call, false, activation_of(call));
+    if (padded(conv_shape_of(call)))
+        product<forward_terms, true, true>(call, false, conv_activation_of(call));
     else
-        product<forward_terms, false, true>(call, false, activation_of(call));
+        product<forward_terms, false, true>(call, false, conv_activation_of(call));
 }
 
 static void conv2d_direct(const sl_call *call)
@@ -318,7 +263,7 @@ static void conv2d_direct(const sl_call *call)
     if (t.m == 0 || t.n == 0) return;
     SL_LAUNCH(conv_direct, sl_cuda_grid(call, t.m * fours, DIRECT_BLOCK, 8), DIRECT_BLOCK,
               (size_t)(t.k * fours * 4) * sizeof(float), call, t.s, t.left, t.right,
-              tile_after_of(call, activation_of(call), t.n), divisor_of(fours));
+              tile_after_of(call, conv_activation_of(call), t.n), divisor_of(fours));
 }
 
 /* Without padding too, pixels at the edge are read by a part of the kernel. */
@@ -329,7 +274,7 @@ static void conv2d_vjp_input(const sl_call *call)
 
 static void conv2d_vjp_weight(const sl_call *call)
 {
-    if (padded(shape_of(call)))
+    if (padded(conv_shape_of(call)))
         product<weight_terms, true, false>(call, true, nullptr);
     else
         product<weight_terms, false, false>(call, true, nullptr);

@@ -27,7 +27,7 @@ extern "C" {
 #include "core/sum.h"
 
 /* Not exact: these stand before the others and support a call only on a device that is not exact. */
-#define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas)
+#define SL_CUDA_FAST_FAMILIES(FAMILY) FAMILY(blas) FAMILY(mma_product) FAMILY(mma_conv)
 
 #define SL_CUDA_KERNELS(family) const sl_kernel sl_cuda_##family[]
 extern "C" {
@@ -66,18 +66,43 @@ enum { SL_CUDA_DEFAULT_SHARED = 48 * 1024 }; /* bytes; beyond, a kernel must be 
 #define SL_ALL_LANES 0xffffffffu
 
 /* kernel<<<grid, block, shared>>>(arguments) on the call's stream; an empty grid launches nothing. A kernel
- * with template arguments stands in parentheses. */
+ * with template arguments stands in parentheses.
+ *
+ * From sm_90 on a kernel is launched before the one in front of it has ended, so that its blocks start as
+ * that one's leave (programmatic dependent launch). Therefore a kernel first calls sl_cuda_begin(), which
+ * waits until all that was launched before has ended and can be seen. None lets the next one start earlier
+ * than when its own blocks leave. So what a kernel waits for has waited itself. */
+bool sl_cuda_launches_early(const sl_device *device);
 #ifdef SLOPE_SIMT
-#    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, stream, ...)                                       \
-        simt_launch(#kernel, kernel, grid, block, shared, stream, __VA_ARGS__)
+#    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, device, ...)                                       \
+        simt_launch_early(#kernel, kernel, grid, block, shared, sl_cuda_stream(device), __VA_ARGS__)
 #    define SL_SHARED(type, name)   type *const name = static_cast<type *>(simt_shared())
 #    define SL_LIFE(memory, begins) simt_life(memory, begins)
+/* In a loop that waits for what other blocks of a cooperative launch do. */
+#    define SL_WAIT_FOR_BLOCKS() simt_yield()
 #else
-#    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, stream, ...)                                       \
-        kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+template <class... P, class... A>
+static inline void sl_cuda_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                                  const sl_device *device, const A &...arguments)
+{
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = sl_cuda_stream(device);
+    config.attrs = &early;
+    config.numAttrs = sl_cuda_launches_early(device);
+    cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
+}
+#    define SL_LAUNCH_KERNEL(kernel, grid, block, shared, device, ...)                                       \
+        sl_cuda_launch(kernel, grid, block, shared, device, __VA_ARGS__)
 extern __shared__ double2 sl_shared_memory[];
 #    define SL_SHARED(type, name)   type *const name = reinterpret_cast<type *>(sl_shared_memory)
 #    define SL_LIFE(memory, begins) ((void)(memory), (void)(begins))
+#    define SL_WAIT_FOR_BLOCKS()    ((void)0)
 #endif
 #define SL_LAUNCH(kernel, grid, block, shared, call, ...)                                                    \
     do {                                                                                                     \
@@ -89,8 +114,7 @@ extern __shared__ double2 sl_shared_memory[];
                          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,           \
                                               (int)launch_shared),                                           \
                          #kernel, (call)->name);                                                             \
-        SL_LAUNCH_KERNEL(kernel, launch_grid, launch_block, launch_shared, sl_cuda_stream((call)->device),   \
-                         __VA_ARGS__);                                                                       \
+        SL_LAUNCH_KERNEL(kernel, launch_grid, launch_block, launch_shared, (call)->device, __VA_ARGS__);     \
         sl_cuda_note((call)->device, cudaGetLastError(), #kernel, (call)->name);                             \
     } while (0)
 
@@ -103,6 +127,14 @@ static inline unsigned sl_cuda_grid(const sl_call *call, int64_t n, int64_t per_
 }
 
 /* --- inside kernels --- */
+
+/* The first thing that every kernel does. */
+static __device__ __forceinline__ void sl_cuda_begin(void)
+{
+#if defined(SLOPE_SIMT) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900)
+    cudaGridDependencySynchronize();
+#endif
+}
 
 /* Rows (elements / last dimension) of a batched tensor that count; `valid` NULL: all. */
 static __device__ __forceinline__ int64_t sl_cuda_valid_rows(const int32_t *valid, int64_t batch,

@@ -1,5 +1,6 @@
 /* A CUDA device: opening it, or saying why not; its memory; its errors. */
 #include "cuda/device.cuh"
+#include "cuda/resident.cuh"
 
 #include <cublas_v2.h>
 #include <stdio.h>
@@ -26,6 +27,11 @@ sl_precision sl_cuda_precision(const sl_device *device)
 int sl_cuda_sms(const sl_device *device)
 {
     return device->sms;
+}
+
+bool sl_cuda_launches_early(const sl_device *device)
+{
+    return device->launches_early;
 }
 
 int sl_cuda_max_shared(const sl_device *device)
@@ -87,6 +93,7 @@ void sl_cuda_use(sl_device *device)
 
 static __global__ void probe(int *nothing)
 {
+    sl_cuda_begin();
     if (nothing) *nothing = 0;
 }
 
@@ -151,10 +158,6 @@ static bool open_blas(sl_device *device, const cudaDeviceProp *found)
     sl_cuda_note_status(device,
                         cublasSetWorkspace(handle, device->blas_workspace, device->blas_workspace_bytes),
                         "cublasSetWorkspace", nullptr);
-    sl_cuda_note_status(device,
-                        cublasSetMathMode(handle, device->precision == SL_TF32 ? CUBLAS_TF32_TENSOR_OP_MATH
-                                                                               : CUBLAS_DEFAULT_MATH),
-                        "cublasSetMathMode", nullptr);
     return !device->failure[0];
 }
 
@@ -172,10 +175,27 @@ static void cuda_close(sl_device *device)
 
 static bool options_fit(sl_context *ctx, const sl_open_options *options)
 {
-    if (options->precision != SL_FP32 && options->precision != SL_TF32)
-        sl_fail(ctx, SL_UNSUPPORTED, "sl_open: the CUDA back end has the precisions fp32 and tf32 only");
+    if (options->precision != SL_FP32 && options->precision != SL_TF32 && options->precision != SL_BF16)
+        sl_fail(ctx, SL_ARGUMENT, "sl_open: precision is neither fp32, tf32 nor bf16");
     else if (options->exact && options->precision != SL_FP32)
         sl_fail(ctx, SL_ARGUMENT, "sl_open: exact results need precision fp32");
+    return sl_ok(ctx);
+}
+
+/* Tensor cores have TF32 and BF16 from sm_80 on; the kernels for them are left out of older code. */
+static bool precision_fits(sl_context *ctx, const sl_open_options *options, const cudaDeviceProp *found,
+                           int compiled_for)
+{
+    const char *precision = options->precision == SL_TF32 ? "tf32" : "bf16";
+    if (options->precision == SL_FP32) return true;
+    if (found->major < 8)
+        sl_fail(ctx, SL_UNSUPPORTED,
+                "sl_open: precision %s needs a GPU of sm_80 or newer; found %s (sm_%d%d)", precision,
+                found->name, found->major, found->minor);
+    else if (compiled_for < 80)
+        sl_fail(ctx, SL_UNSUPPORTED,
+                "sl_open: precision %s needs code for sm_80 or newer; this library was built for %s",
+                precision, SLOPE_CUDA_ARCHITECTURES);
     return sl_ok(ctx);
 }
 
@@ -200,6 +220,7 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
     if (error != cudaSuccess) return refuse_device(ctx, &found, error, "starting");
     error = cudaFuncGetAttributes(&attributes, probe);
     if (error != cudaSuccess) return refuse_device(ctx, &found, error, "loading the kernels");
+    if (!precision_fits(ctx, options, &found, attributes.ptxVersion)) return nullptr;
 
     sl_device *device = static_cast<sl_device *>(sl_new(ctx, 1, sizeof(sl_device), "the CUDA device"));
     if (!device) return nullptr;
@@ -219,6 +240,12 @@ static sl_device *cuda_open(sl_context *ctx, const sl_open_options *options)
         cuda_close(device);
         return nullptr;
     }
+    /* Code for older devices, translated when it is loaded, does not wait. Drivers before 12.4 are not asked
+     * to capture such launches. */
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    device->launches_early = attributes.ptxVersion >= 90 && driver >= 12040;
+    device->resident_blocks = sl_resident_blocks(device);
     if (!device->exact && !open_blas(device, &found)) {
         sl_fail(ctx, SL_DEVICE, "the CUDA device %s cannot be used: %s", found.name, device->failure);
         cuda_close(device);

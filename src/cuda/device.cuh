@@ -11,6 +11,8 @@ struct sl_device {
     bool exact;
     sl_precision precision;
     int sms, max_shared;
+    int resident_blocks; /* of the resident kernel at once; 0: it cannot be used */
+    bool launches_early; /* SL_LAUNCH */
     unsigned *counters;
     struct cublasContext *blas;
     void *blas_workspace;

@@ -97,6 +97,7 @@ template <class Op, int V, class Index>
 static __global__ void __launch_bounds__(SL_BLOCK)
     walk_kernel(const __grid_constant__ sl_walk w, const float *a, const float *b, float *y, int64_t count)
 {
+    sl_cuda_begin();
     const int fast = w.n - 1;
     for (int64_t i = V * sl_cuda_thread(); i < count; i += V * sl_cuda_threads()) {
         Index rest = (Index)i;
@@ -181,6 +182,7 @@ static void broadcast(const sl_call *call)
 template <class T>
 static __global__ void __launch_bounds__(SL_BLOCK) fill_kernel(T *y, T value, int64_t count)
 {
+    sl_cuda_begin();
     for (int64_t i = sl_cuda_thread(); i < count; i += sl_cuda_threads()) y[i] = value;
 }
 
@@ -212,6 +214,7 @@ struct pieces {
 
 static __global__ void __launch_bounds__(SL_BLOCK) pack_kernel(const __grid_constant__ pieces p)
 {
+    sl_cuda_begin();
     int k = 0;
     for (int64_t four = sl_cuda_thread(); four < p.fours; four += sl_cuda_threads()) {
         while (k + 1 < p.n && p.piece[k + 1].start <= four) k++;

@@ -67,6 +67,7 @@ template <class F>
 static __global__ void __launch_bounds__(SL_BLOCK)
     sl_each_kernel(F f, int64_t count, int64_t columns, int64_t step)
 {
+    sl_cuda_begin();
     const int64_t stride = 4 * sl_cuda_threads();
     int64_t i = 4 * sl_cuda_thread();
     if (i >= count) return;

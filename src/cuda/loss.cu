@@ -1,50 +1,10 @@
 /* The cross-entropies. Bytes per element: cross-entropy 4 or 8, its gradient 8, logistic 12, its gradient 16.
  */
-#include "cuda/softmax.cuh"
+#include "cuda/loss.cuh"
 
 /* Types too: those of two files may have one name. */
 namespace
 {
-
-/* Which element of a row is the largest, the first of several; a NaN is never greater, so one in front stays
- * the best. With one element: whether it is positive. */
-template <int G> static __device__ __forceinline__ int64_t row_best(const float *x, int64_t k)
-{
-    float most = x[0];
-    int64_t best = 0;
-    if (k == 1) return most > 0;
-    for (int64_t i = group_lane<G>(); i < k; i += G)
-        if (x[i] > most) most = x[i], best = i;
-#pragma unroll
-    for (int half = G / 2; half > 0; half /= 2) {
-        const float other = __shfl_xor_sync(SL_ALL_LANES, most, half, G);
-        const int64_t place = __shfl_xor_sync(SL_ALL_LANES, (long long)best, half, G);
-        if (other > most || (other == most && place < best)) most = other, best = place;
-    }
-    return best;
-}
-
-/* loss = log Σ exp(z - max) - (z[label] - max), the probabilities, and 1 where the label is the largest; each
- * where wanted. A label that is no class makes the loss NaN. */
-struct cross_entropy_row {
-    const float *z;
-    const int32_t *label;
-    float *loss, *p, *right;
-    template <int G> __device__ __forceinline__ void run(const rows &s, int64_t r, bool exists) const
-    {
-        const exponential e = {z + r * s.k, row_max<G>(z + r * s.k, s.k)};
-        const float sum = row_sum<G>(s.k, e);
-        if (p)
-            for (int64_t i = group_lane<G>(); i < s.k && exists; i += G) p[r * s.k + i] = e(i) / sum;
-        const int64_t best = right ? row_best<G>(e.x, s.k) : 0;
-        if (!exists || group_lane<G>() != 0) return;
-        const int32_t wanted = label[r];
-        if (right) right[r] = best == wanted ? 1.0f : 0.0f;
-        if (!loss) return;
-        const float chosen = wanted >= 0 && wanted < s.k ? e.x[wanted] - e.max : r_from_bits(0x7fc00000u);
-        loss[r] = r < sl_cuda_valid_rows(s.valid, s.batch, s.n) ? r_log(sum) - chosen : 0.0f;
-    }
-};
 
 static void cross_entropy(const sl_call *call)
 {
@@ -55,17 +15,13 @@ static void cross_entropy(const sl_call *call)
 
 /* --- the mean of the losses and the number of right samples --- */
 
-static __device__ __forceinline__ float mean_divisor(const rows &s, bool per_sample)
-{
-    return sl_mean_divisor(s.valid, s.batch, s.n, per_sample);
-}
-
 /* One block for all, where there is one leaf block of rows and little to do. */
 static constexpr int MEAN_BLOCK = 1024, MEAN_MOST = 1 << 15; /* threads, logits */
 template <int G>
 static __global__ void __launch_bounds__(MEAN_BLOCK)
     mean_kernel(cross_entropy_row f, rows s, bool per_sample, float *mean, float *count)
 {
+    sl_cuda_begin();
     SL_SHARED(float, room);
     constexpr int per_warp = 32 / G;
     const int warps = (int)blockDim.x / 32, warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
@@ -112,8 +68,7 @@ static size_t mean_workspace(const sl_call *call)
 
 static void cross_entropy_mean(const sl_call *call)
 {
-    const sl_shape shape = call->in[0].shape;
-    const rows s = {sl_shape_rows(shape), sl_shape_last(shape), call->batch, call->valid};
+    const rows s = rows_of(call, &call->in[0]);
     const bool per_sample = static_cast<const sl_mean_attr *>(call->attr)->per_sample;
     cross_entropy_row f = {sl_in(call, 0), static_cast<const int32_t *>(call->in[1].data), nullptr,
                            sl_out(call, 1), nullptr};
@@ -144,58 +99,34 @@ static void cross_entropy_mean(const sl_call *call)
 
 /* --- element by element --- */
 
-/* The cotangent of a row's loss: one for each row, or what that of their mean gives each. */
-struct loss_slope {
-    const float *from;
-    bool of_mean, per_sample;
-    __device__ __forceinline__ float operator()(const rows &s, int64_t r) const
-    {
-        return of_mean ? *from / mean_divisor(s, per_sample) : from[r];
-    }
-};
-
-/* dz = dloss·(p - [i = label]), exactly 0 in rows that do not count. */
 template <int V, class Index>
 static __global__ void __launch_bounds__(SL_BLOCK)
-    cross_entropy_vjp_kernel(loss_slope dloss, const float *p, const int32_t *label, float *dz, rows s)
+    cross_entropy_vjp_kernel(const __grid_constant__ cross_entropy_slope f)
 {
-    const int64_t counts = sl_cuda_valid_rows(s.valid, s.batch, s.n);
-    for (int64_t i = V * sl_cuda_thread(); i < s.n * s.k; i += V * sl_cuda_threads()) {
-        const int64_t r = (Index)i / (Index)s.k, first = i - r * s.k;
-        sl_vec<V> v = {};
-        if (r < counts) {
-            const float slope = dloss(s, r);
-            const int64_t right = label[r];
-            v = sl_vec_load<V>(p, i, i + V);
-#pragma unroll
-            for (int j = 0; j < V; j++) v.v[j] = slope * (first + j == right ? v.v[j] - 1 : v.v[j]);
-        }
-        sl_vec_store<V>(dz, i, i + V, v);
-    }
+    sl_cuda_begin();
+    const int64_t counts = sl_cuda_valid_rows(f.s.valid, f.s.batch, f.s.n);
+    for (int64_t i = V * sl_cuda_thread(); i < f.s.n * f.s.k; i += V * sl_cuda_threads())
+        f.run<V, Index>(i, counts);
 }
 
-template <int V>
-static void launch_cross_entropy_vjp(const sl_call *call, const rows &s, const loss_slope &dloss)
+template <int V> static void launch_cross_entropy_vjp(const sl_call *call, const cross_entropy_slope &f)
 {
-    const int32_t *label = static_cast<const int32_t *>(call->in[2].data);
-    const unsigned blocks = sl_cuda_grid(call, s.n * s.k, V * SL_BLOCK, SL_WAVES);
-    if (s.n * s.k <= UINT32_MAX)
-        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint32_t>), blocks, SL_BLOCK, 0, call, dloss, sl_in(call, 1),
-                  label, sl_out(call, 0), s);
+    const unsigned blocks = sl_cuda_grid(call, f.s.n * f.s.k, V * SL_BLOCK, SL_WAVES);
+    if (f.s.n * f.s.k <= UINT32_MAX)
+        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint32_t>), blocks, SL_BLOCK, 0, call, f);
     else
-        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint64_t>), blocks, SL_BLOCK, 0, call, dloss, sl_in(call, 1),
-                  label, sl_out(call, 0), s);
+        SL_LAUNCH((cross_entropy_vjp_kernel<V, uint64_t>), blocks, SL_BLOCK, 0, call, f);
 }
 
 static void cross_entropy_slopes(const sl_call *call, const loss_slope &dloss)
 {
-    const sl_shape shape = call->in[1].shape;
-    const rows s = {sl_shape_rows(shape), sl_shape_last(shape), call->batch, call->valid};
-    if (s.k == 0 || s.n == 0) return;
-    if (s.k % 4 == 0)
-        launch_cross_entropy_vjp<4>(call, s, dloss);
+    const cross_entropy_slope f = {dloss, sl_in(call, 1), static_cast<const int32_t *>(call->in[2].data),
+                                   sl_out(call, 0), rows_of(call, &call->in[1])};
+    if (f.s.k == 0 || f.s.n == 0) return;
+    if (f.s.k % 4 == 0)
+        launch_cross_entropy_vjp<4>(call, f);
     else
-        launch_cross_entropy_vjp<1>(call, s, dloss);
+        launch_cross_entropy_vjp<1>(call, f);
 }
 
 static void cross_entropy_vjp(const sl_call *call)
@@ -252,8 +183,7 @@ static size_t mean_vjp_workspace(const sl_call *call)
 
 static void cross_entropy_mean_vjp(const sl_call *call)
 {
-    const sl_shape shape = call->in[1].shape;
-    const rows s = {sl_shape_rows(shape), sl_shape_last(shape), call->batch, call->valid};
+    const rows s = rows_of(call, &call->in[1]);
     const loss_slope dloss = {sl_in(call, 0), true,
                               static_cast<const sl_mean_attr *>(call->attr)->per_sample};
     if (!call->out[1].data) {

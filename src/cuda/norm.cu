@@ -377,6 +377,7 @@ struct track_job {
 
 static __global__ void __launch_bounds__(SL_BLOCK) track_kernel(const __grid_constant__ track_job j)
 {
+    sl_cuda_begin();
     const int64_t rows = sl_cuda_valid_rows(j.valid, j.batch, j.rows);
     for (int64_t i = sl_cuda_thread(); i < j.c; i += sl_cuda_threads())
         j.kept.take(i, rows, j.mean[i], j.variance[i]);

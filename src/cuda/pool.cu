@@ -193,6 +193,7 @@ static __global__ void __launch_bounds__(SL_BLOCK)
     pool_kernel(const __grid_constant__ geometry g, const float *in, const int32_t *index_in, float *out,
                 int32_t *index_out, int64_t n)
 {
+    sl_cuda_begin();
     for (int64_t i = sl_cuda_thread(); i < n; i += sl_cuda_threads())
         What::template run<V, Index>(g, in, index_in, out, index_out, i);
 }

@@ -2,23 +2,11 @@
  * curand_init(seed, stream | step << 32, element), those of core/philox.h. A thread makes the four elements
  * of one block of words: a state would carry an offset and a place in the block, which are known here. Bytes
  * per element: 4, dropout 8. */
-#include <curand_philox4x32_x.h>
-
-#include "core/philox.h"
-#include "cuda/elementwise.cuh"
+#include "cuda/random.cuh"
 
 /* Types too: those of two files may have one name. */
 namespace
 {
-
-/* Elements 4·block … 4·block + 3; sl_random_words4 on the CPU. */
-static __device__ __forceinline__ sl_words random_words4(uint64_t seed, uint32_t stream, uint32_t step,
-                                                         uint64_t block)
-{
-    const uint4 w = curand_Philox4x32_10(make_uint4((uint32_t)block, (uint32_t)(block >> 32), stream, step),
-                                         make_uint2((uint32_t)seed, (uint32_t)(seed >> 32)));
-    return sl_words{{w.x, w.y, w.z, w.w}};
-}
 
 struct random_job {
     float low, span, deviation;
@@ -31,6 +19,7 @@ struct random_job {
 static __global__ void __launch_bounds__(SL_BLOCK)
     random_kernel(const __grid_constant__ random_job j, int64_t count)
 {
+    sl_cuda_begin();
     for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
         const sl_words words = random_words4(j.seed, j.stream, 0, (uint64_t)i / 4);
         sl_vec<4> value;
@@ -60,41 +49,21 @@ static void random_fill(const sl_call *call)
                   count);
 }
 
-struct dropout_job {
-    const float *x;
-    float *y, gain;
-    const int32_t *step;
-    uint64_t dropped, seed;
-    uint32_t stream;
-};
-
 static __global__ void __launch_bounds__(SL_BLOCK)
     dropout_kernel(const __grid_constant__ dropout_job j, int64_t count)
 {
+    sl_cuda_begin();
     const uint32_t step = (uint32_t)*j.step;
-    for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads()) {
-        const sl_words words = random_words4(j.seed, j.stream, step, (uint64_t)i / 4);
-        sl_vec<4> v = sl_vec_load<4>(j.x, i, count);
-#pragma unroll
-        for (int k = 0; k < 4; k++) v.v[k] = words.w[k] >= j.dropped ? v.v[k] * j.gain : 0.0f;
-        sl_vec_store<4>(j.y, i, count, v);
-    }
+    for (int64_t i = 4 * sl_cuda_thread(); i < count; i += 4 * sl_cuda_threads())
+        dropout_four(j, step, i, count);
 }
 
 static void dropout(const sl_call *call)
 {
-    const sl_dropout_attr *attr = static_cast<const sl_dropout_attr *>(call->attr);
     const int64_t count = sl_shape_count(call->out[0].shape);
-    const dropout_job j = {sl_in(call, 0),
-                           sl_out(call, 0),
-                           1 / (1 - attr->rate),
-                           static_cast<const int32_t *>(call->in[1].data),
-                           sl_words_dropped(attr->rate),
-                           attr->seed,
-                           attr->stream};
     if (count)
-        SL_LAUNCH(dropout_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call, j,
-                  count);
+        SL_LAUNCH(dropout_kernel, sl_cuda_grid(call, count, 4 * SL_BLOCK, SL_WAVES), SL_BLOCK, 0, call,
+                  dropout_job_of(call), count);
 }
 
 } // namespace

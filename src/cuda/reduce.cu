@@ -101,6 +101,7 @@ static __global__ void __launch_bounds__(1024)
     count_kernel(const float *score, const int32_t *label, float *y, const int32_t *valid, int64_t batch,
                  int64_t all, int64_t k)
 {
+    sl_cuda_begin();
     SL_SHARED(int, counts);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, warps = (int)blockDim.x / 32;
     const int64_t rows = sl_cuda_valid_rows(valid, batch, all);
@@ -207,6 +208,7 @@ static __device__ __forceinline__ float sum_run(const runs &j, int64_t result, i
 /* A warp for each result, where one leaf block is all. */
 static __global__ void __launch_bounds__(SL_BLOCK) short_runs_kernel(const __grid_constant__ runs j)
 {
+    sl_cuda_begin();
     const int64_t terms = sl_cuda_valid_rows(j.valid, j.batch, j.p.terms);
     for (int64_t result = sl_cuda_thread() / 32; result < j.results; result += sl_cuda_threads() / 32) {
         const float sum = sum_run(j, result, 0, terms);
@@ -217,6 +219,7 @@ static __global__ void __launch_bounds__(SL_BLOCK) short_runs_kernel(const __gri
 /* Warps of `parts` blocks for the leaf blocks of each result; the last block makes the tree. */
 static __global__ void __launch_bounds__(SL_BLOCK) long_runs_kernel(const __grid_constant__ runs j)
 {
+    sl_cuda_begin();
     const int64_t terms = sl_cuda_valid_rows(j.valid, j.batch, j.p.terms);
     const int64_t result = blockIdx.x / j.parts, part = blockIdx.x % j.parts, warps = SL_BLOCK / 32;
     float *sums = j.sums + result * j.leaves;

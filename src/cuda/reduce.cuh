@@ -208,6 +208,7 @@ template <int V, class Terms, class Finish>
 static __global__ void __launch_bounds__(SL_LANES *sl_panel_width(V))
     sl_column_kernel(Terms t, Finish finish, sl_panels p)
 {
+    sl_cuda_begin();
     constexpr int SETS = Terms::SETS;
     SL_SHARED(float, lanes);
     const int64_t panel = blockIdx.x % p.panels, part = blockIdx.x / p.panels % p.parts;
@@ -299,6 +300,7 @@ template <class Terms, class Finish>
 static __global__ void __launch_bounds__(SL_FLAT_LEAVES *SL_LEAF_THREADS)
     sl_flat_kernel(Terms t, Finish finish, sl_vector x, float *sums, unsigned *counter)
 {
+    sl_cuda_begin();
     SL_SHARED(float, shared);
     const int quarter = (int)threadIdx.x % SL_LEAF_THREADS;
     const int64_t leaf = sl_cuda_thread() / SL_LEAF_THREADS;

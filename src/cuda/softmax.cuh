@@ -17,6 +17,11 @@ struct rows {
     const int32_t *valid;
 };
 
+static inline rows rows_of(const sl_call *call, const sl_tensor *like)
+{
+    return {sl_shape_rows(like->shape), sl_shape_last(like->shape), call->batch, call->valid};
+}
+
 /* --- one row, by a group of G lanes; all lanes of the warp take part --- */
 
 template <int G> static __device__ __forceinline__ int group_lane(void)
@@ -88,6 +93,7 @@ struct exponential {
  */
 template <int G, class F> static __global__ void __launch_bounds__(ROW_BLOCK) rows_kernel(F f, rows s)
 {
+    sl_cuda_begin();
     constexpr int per_warp = 32 / G;
     const int64_t warps = sl_cuda_threads() / 32, warp = sl_cuda_thread() / 32;
     for (int64_t first = warp * per_warp; first < s.n; first += warps * per_warp) {
@@ -98,7 +104,7 @@ template <int G, class F> static __global__ void __launch_bounds__(ROW_BLOCK) ro
 
 template <class F> static void run_rows(const sl_call *call, const F &f, const sl_tensor *like)
 {
-    const rows s = {sl_shape_rows(like->shape), sl_shape_last(like->shape), call->batch, call->valid};
+    const rows s = rows_of(call, like);
     if (s.k == 0 || s.n == 0) return;
     if (s.k <= 16)
         SL_LAUNCH((rows_kernel<16, F>), sl_cuda_grid(call, s.n, ROW_BLOCK / 16, 16), ROW_BLOCK, 0, call, f,

@@ -91,6 +91,7 @@ struct no_finish {
 static __global__ void __launch_bounds__(SL_BLOCK)
     count_kernel(const __grid_constant__ statistics_job j, const float *counts)
 {
+    sl_cuda_begin();
     SL_SHARED(int64_t, shared); /* active, dead of each thread */
     const int64_t leaves = sl_leaves(j.rows), rows = j.valid_rows();
     int64_t active = 0, dead = 0;

@@ -350,14 +350,15 @@ static __device__ __forceinline__ void tile_join(const tile_job &job, int64_t m,
     }
 }
 
+/* The tiles of block number `block` of `blocks`. */
 template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
-static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job job, TERMS terms)
+static __device__ __forceinline__ void tile_part(const tile_job &job, const TERMS &terms, float *memory,
+                                                 int64_t block, int64_t blocks)
 {
-    SL_SHARED(float, memory);
     int64_t k;
     const int64_t chunks = tile_chunks(job, &k), tiles = job.tiles_m * job.tiles_n * job.parts;
-    float *levels = job.levels + (int64_t)blockIdx.x * job.level_count * (SHAPE::ROWS * SHAPE::COLUMNS);
-    for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    float *levels = job.levels + block * job.level_count * (SHAPE::ROWS * SHAPE::COLUMNS);
+    for (int64_t tile = block; tile < tiles; tile += blocks) {
         const int64_t part = tile / (job.tiles_m * job.tiles_n), place = tile % (job.tiles_m * job.tiles_n);
         const int64_t first = part << job.shift, last = (part + 1) << job.shift;
         if (first >= chunks) break; /* the later tiles' parts are cut away too */
@@ -368,5 +369,13 @@ static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job j
         tile_store<SHAPE, FUSED>(job, memory, m, n, part, sum);
         if (job.sums) tile_join<SHAPE, FUSED>(job, m, n, place, part, ((chunks - 1) >> job.shift) + 1);
     }
+}
+
+template <class SHAPE, class TERMS, bool SKIP, bool FUSED>
+static __global__ void __launch_bounds__(SHAPE::THREADS) tile_product(tile_job job, TERMS terms)
+{
+    sl_cuda_begin();
+    SL_SHARED(float, memory);
+    tile_part<SHAPE, TERMS, SKIP, FUSED>(job, terms, memory, blockIdx.x, gridDim.x);
 }
 #endif

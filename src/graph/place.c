@@ -123,9 +123,20 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Where little memory is needed, a device that runs calls side by side gets it without any used twice: calls
+ * that share nothing else need not wait for each other. */
+enum { APART_BYTES = 4 << 20 };
+static bool lies_apart(const sl_plan *plan)
+{
+    int64_t bytes = 0;
+    for (int b = 0; b < plan->n_buffers; b++) bytes += plan->buffers[b].bytes;
+    return !plan->ctx->backend->host_memory && bytes <= APART_BYTES;
+}
+
 /* Largest first, each at the lowest place that is free during its whole life. */
 static bool lay_out(sl_plan *plan)
 {
+    const bool apart = lies_apart(plan);
     sl_buffer **sorted = sl_new(plan->ctx, (size_t)plan->n_buffers * 2, sizeof *sorted, "the arena's layout");
     if (!sorted) return false;
     sl_buffer **placed = sorted + plan->n_buffers;
@@ -136,7 +147,7 @@ static bool lay_out(sl_plan *plan)
         int64_t offset = 0;
         for (int k = 0; k < i; k++) { /* placed[] is sorted by offset */
             const sl_buffer *other = placed[k];
-            if (other->last < buffer->first || buffer->last < other->first) continue;
+            if (!apart && (other->last < buffer->first || buffer->last < other->first)) continue;
             if (offset + buffer->bytes <= other->offset) break;
             const int64_t end = (other->offset + other->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
             if (end > offset) offset = end;

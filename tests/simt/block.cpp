@@ -1,9 +1,10 @@
-/* A grid on the CPU: blocks one after another, the threads of a block as fibers that give way only at
- * barriers and shuffles. A fiber whose thread ends takes the next thread, so a kernel without barriers never
- * switches. */
+/* A grid on the CPU: blocks one after another, or in a cooperative launch each until it waits for others, the
+ * threads of a block as fibers that give way only at barriers and shuffles. A fiber whose thread ends takes
+ * the next thread, so a kernel without barriers never switches. */
 #include "fiber.h"
 #include "simt.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -16,7 +17,7 @@ dim3 blockDim, gridDim;
 namespace
 {
 
-enum class state { fresh, ready, barrier, exchange, done };
+enum class state { fresh, ready, barrier, exchange, yield, done };
 
 struct thread {
     state at;
@@ -31,20 +32,31 @@ struct thread {
 
 constexpr int most_threads = 1024;
 
-struct machine {
-    const simt_grid *grid;
+struct block {
     thread threads[most_threads];
     int order[most_threads], position[most_threads];
     int n, done, cursor, current;
+    int yielding;                   /* threads that wait for other blocks */
     int arrived[most_threads / 32]; /* threads of the warp in an exchange */
-    std::vector<simt_fiber *> idle, all;
-    std::vector<char> shared;
-    char *shared_at;
-    bool running, failed;
+    uint3 index;
+    char *shared;
     bool any; /* of the predicates at a barrier */
+};
+
+struct machine {
+    const simt_grid *grid;
+    std::vector<block> blocks; /* one, or all of a cooperative launch */
+    std::vector<int> turns;    /* the order of the blocks in this round */
+    size_t turn;
+    bool progress; /* in this round somebody did more than wait */
+    int still;     /* rounds without */
+    std::vector<simt_fiber *> idle, all;
+    bool running, failed;
     uint32_t random;
+    int64_t begun; /* threads that have waited for the launches before */
 };
 machine &b = *new machine(); /* never destroyed, for its fibers last as long as the program */
+block *c;                    /* the block that runs */
 
 enum { FORWARD, REVERSE, SHUFFLED };
 
@@ -70,25 +82,25 @@ template <class T> void shuffle(T *items, int64_t n)
 /* Shuffled: the warps, and the lanes of each. */
 void order_threads(int order)
 {
-    const int warps = (b.n + 31) / 32;
+    const int warps = (c->n + 31) / 32;
     std::vector<int> warp((size_t)warps);
     std::iota(warp.begin(), warp.end(), 0);
     if (order == SHUFFLED) shuffle(warp.data(), warps);
     int at = 0;
     for (int w = 0; w < warps; w++) {
-        const int first = warp[(size_t)w] * 32, lanes = b.n - first < 32 ? b.n - first : 32;
-        for (int l = 0; l < lanes; l++) b.order[at + l] = first + l;
-        if (order == SHUFFLED) shuffle(b.order + at, lanes);
+        const int first = warp[(size_t)w] * 32, lanes = c->n - first < 32 ? c->n - first : 32;
+        for (int l = 0; l < lanes; l++) c->order[at + l] = first + l;
+        if (order == SHUFFLED) shuffle(c->order + at, lanes);
         at += lanes;
     }
     if (order == REVERSE)
-        for (int i = 0; i < b.n; i++) b.order[i] = b.n - 1 - i;
-    for (int i = 0; i < b.n; i++) b.position[b.order[i]] = i;
+        for (int i = 0; i < c->n; i++) c->order[i] = c->n - 1 - i;
+    for (int i = 0; i < c->n; i++) c->position[c->order[i]] = i;
 }
 
 void become(int t)
 {
-    b.current = t;
+    c->current = t;
     threadIdx.x = (unsigned)t % blockDim.x;
     threadIdx.y = (unsigned)t / blockDim.x % blockDim.y;
     threadIdx.z = (unsigned)t / blockDim.x / blockDim.y;
@@ -119,8 +131,9 @@ const char *base_name(const char *file)
 
 words whereabouts(int t)
 {
-    const thread &other = b.threads[t];
+    const thread &other = c->threads[t];
     const char *what = other.at == state::barrier   ? "__syncthreads"
+                       : other.at == state::yield   ? "a barrier of the grid"
                        : other.kind == SIMT_SHUFFLE ? "a shuffle"
                                                     : "a vote of its warp";
     words place;
@@ -142,45 +155,112 @@ words whereabouts(int t)
 void release_barrier()
 {
     int waiting = -1, elsewhere = -1;
-    for (int t = 0; t < b.n; t++) { /* an exchange that lacks lanes is named first */
-        if (b.threads[t].at != state::exchange) continue;
+    for (int t = 0; t < c->n; t++) { /* an exchange that lacks lanes is named first */
+        if (c->threads[t].at != state::exchange) continue;
         for (int l = 0; l < 32; l++) {
             const int other = (t & ~31) + l;
-            if (!(b.threads[t].mask >> l & 1) || other == t) continue;
-            if (other >= b.n)
+            if (!(c->threads[t].mask >> l & 1) || other == t) continue;
+            if (other >= c->n)
                 simt_leave_kernel(cudaErrorLaunchFailure, "%s %s for lane %d, but the block ends before it",
                                   thread_name(t).text, whereabouts(t).text, l);
-            const thread &o = b.threads[other];
-            if (o.at != state::exchange || o.mask != b.threads[t].mask || o.kind != b.threads[t].kind ||
-                o.line != b.threads[t].line)
+            const thread &o = c->threads[other];
+            if (o.at != state::exchange || o.mask != c->threads[t].mask || o.kind != c->threads[t].kind ||
+                o.line != c->threads[t].line)
                 fail_waiting(t, other, "");
         }
     }
-    for (int t = 0; t < b.n; t++) {
-        const thread &me = b.threads[t];
+    for (int t = 0; t < c->n; t++) {
+        const thread &me = c->threads[t];
         if (me.at == state::barrier && waiting < 0)
             waiting = t;
-        else if (me.at != state::barrier || (waiting >= 0 && (me.line != b.threads[waiting].line ||
-                                                              strcmp(me.file, b.threads[waiting].file) != 0)))
+        else if (me.at != state::barrier ||
+                 (waiting >= 0 &&
+                  (me.line != c->threads[waiting].line || strcmp(me.file, c->threads[waiting].file) != 0)))
             elsewhere = t;
     }
     if (elsewhere >= 0) fail_waiting(waiting, elsewhere, ": a barrier is for all threads of the block");
-    for (int t = 0; t < b.n; t++) b.threads[t].at = state::ready;
+    for (int t = 0; t < c->n; t++) c->threads[t].at = state::ready;
     const int order = chosen_order();
     if (order == SHUFFLED) order_threads(order);
-    b.cursor = 0;
+    c->cursor = 0;
 }
 
-/* Who runs next; -1: the block has ended. */
+/* Who of the block runs next; -1: the block has ended, or waits for others. */
+int next_of_block()
+{
+    for (;;) {
+        for (; c->cursor < c->n; c->cursor++) {
+            const state at = c->threads[c->order[c->cursor]].at;
+            if (at == state::fresh || at == state::ready) return c->order[c->cursor];
+        }
+        if (c->done == c->n || c->yielding > 0) return -1;
+        release_barrier();
+    }
+}
+
+void order_blocks()
+{
+    const int order = chosen_order();
+    std::iota(b.turns.begin(), b.turns.end(), 0);
+    if (order == SHUFFLED) shuffle(b.turns.data(), (int64_t)b.turns.size());
+    if (order == REVERSE) std::reverse(b.turns.begin(), b.turns.end());
+}
+
+void enter(block *next)
+{
+    c = next;
+    blockIdx = c->index;
+}
+
+/* Nobody moves any more: who spins will spin for ever. */
+[[noreturn]] void fail_together()
+{
+    const block *ended = nullptr;
+    for (block &other : b.blocks)
+        if (other.done == other.n) ended = &other;
+    for (block &other : b.blocks)
+        if (other.done < other.n) enter(&other);
+    int t = 0;
+    while (c->threads[t].at != state::yield) t++;
+    c->current = t;
+    if (ended)
+        simt_leave_kernel(cudaErrorLaunchFailure, "%s, but block %u has ended", whereabouts(t).text,
+                          ended->index.x);
+    simt_leave_kernel(cudaErrorLaunchFailure, "%s, and so do all blocks: nobody comes", whereabouts(t).text);
+}
+
+/* All blocks together: each runs until it can only wait for others. False: all have ended. */
+bool next_block()
+{
+    for (size_t seen = 0; seen <= b.turns.size(); seen++) {
+        if (++b.turn >= b.turns.size()) {
+            b.turn = 0;
+            order_blocks();
+            b.still = b.progress ? 0 : b.still + 1;
+            b.progress = false;
+            if (b.still > 100) fail_together();
+        }
+        block *next = &b.blocks[(size_t)b.turns[b.turn]];
+        if (next->done == next->n) continue;
+        enter(next);
+        for (int t = 0; t < c->n && c->yielding > 0; t++)
+            if (c->threads[t].at == state::yield) {
+                c->threads[t].at = state::ready;
+                c->yielding--;
+            }
+        c->cursor = 0;
+        return true;
+    }
+    return false;
+}
+
+/* Who runs next; -1: the grid, or its only block, has ended. */
 int next_thread()
 {
     for (;;) {
-        for (; b.cursor < b.n; b.cursor++) {
-            const state at = b.threads[b.order[b.cursor]].at;
-            if (at == state::fresh || at == state::ready) return b.order[b.cursor];
-        }
-        if (b.done == b.n) return -1;
-        release_barrier();
+        const int t = next_of_block();
+        if (t >= 0) return t;
+        if (b.turns.empty() || !next_block()) return -1;
     }
 }
 
@@ -191,7 +271,7 @@ simt_fiber *idle_fiber()
     if (b.idle.empty()) {
         simt_fiber *fiber = simt_fiber_new(work);
         if (!fiber)
-            simt_leave_kernel(cudaErrorMemoryAllocation, "no memory for the stacks of %d threads", b.n);
+            simt_leave_kernel(cudaErrorMemoryAllocation, "no memory for the stacks of %d threads", c->n);
         b.all.push_back(fiber);
         return fiber;
     }
@@ -214,35 +294,59 @@ void work()
 {
     simt_fiber_started(self);
     for (;;) {
-        const int t = b.current;
+        const int t = c->current;
         b.grid->kernel->run();
-        b.threads[t].at = state::done;
-        b.done++;
+        c->threads[t].at = state::done;
+        c->done++;
+        b.progress = true;
         const int next = next_thread();
         if (next >= 0) become(next);
-        if (next >= 0 && b.threads[next].at == state::fresh) continue;
+        if (next >= 0 && c->threads[next].at == state::fresh) continue;
         b.idle.push_back(self);
-        switch_to(next >= 0 ? b.threads[next].fiber : simt_fiber_of_caller());
+        switch_to(next >= 0 ? c->threads[next].fiber : simt_fiber_of_caller());
     }
 }
 
 /* The current thread's state says what it waits for. */
 void wait()
 {
-    const int t = b.current;
-    b.threads[t].fiber = self;
+    const block *const mine = c;
+    const int t = c->current;
+    c->threads[t].fiber = self;
     const int next = next_thread();
     become(next);
-    if (next != t) switch_to(b.threads[next].at == state::fresh ? idle_fiber() : b.threads[next].fiber);
+    if (next != t || c != mine)
+        switch_to(c->threads[next].at == state::fresh ? idle_fiber() : c->threads[next].fiber);
 }
 
-void run_block()
+/* Its own allocation, so that AddressSanitizer sees where it ends. */
+bool give_shared()
 {
-    for (int t = 0; t < b.n; t++) b.threads[t].at = state::fresh;
-    memset(b.arrived, 0, sizeof b.arrived);
-    b.done = b.cursor = 0;
-    if (b.grid->shared) memset(b.shared_at, 0xff, b.grid->shared); /* NaN */
-    become(b.order[0]);
+    void *shared = nullptr;
+    if (b.grid->shared && posix_memalign(&shared, 16, b.grid->shared) != 0) {
+        simt_fail(cudaErrorMemoryAllocation, "kernel %s: no memory for %zu bytes of shared memory",
+                  b.grid->name, b.grid->shared);
+        return false;
+    }
+    c->shared = static_cast<char *>(shared);
+    return true;
+}
+
+void prepare_block(int64_t at)
+{
+    const dim3 &grid = b.grid->grid;
+    c->index = {(unsigned)(at % grid.x), (unsigned)(at / grid.x % grid.y), (unsigned)(at / grid.x / grid.y)};
+    for (int t = 0; t < c->n; t++) c->threads[t].at = state::fresh;
+    memset(c->arrived, 0, sizeof c->arrived);
+    c->done = c->cursor = c->yielding = 0;
+    c->any = false;
+    if (b.grid->shared) memset(c->shared, 0xff, b.grid->shared); /* NaN */
+}
+
+void run_prepared()
+{
+    enter(c);
+    become(c->order[0]);
     self = simt_fiber_of_caller();
     switch_to(idle_fiber());
 }
@@ -266,12 +370,12 @@ bool simt_in_kernel()
 
 void *simt_shared()
 {
-    return b.shared_at;
+    return c->shared;
 }
 
 int simt_lane()
 {
-    return b.current & 31;
+    return c->current & 31;
 }
 
 void simt_leave_kernel(cudaError_t error, const char *format, ...)
@@ -282,15 +386,36 @@ void simt_leave_kernel(cudaError_t error, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     simt_fail(error, "kernel %s, block (%u, %u, %u), %s: %s", b.grid->name, blockIdx.x, blockIdx.y,
-              blockIdx.z, thread_name(b.current).text, text);
+              blockIdx.z, thread_name(c->current).text, text);
     b.failed = true;
     switch_to(simt_fiber_of_caller());
     abort(); /* nobody comes back */
 }
 
+void cudaGridDependencySynchronize()
+{
+    b.begun++;
+}
+
+void simt_yield(const char *file, int line)
+{
+    thread &me = c->threads[c->current];
+    if (b.turns.empty())
+        simt_leave_kernel(cudaErrorLaunchFailure,
+                          "%s:%d: waits for other blocks in a launch that is not "
+                          "cooperative",
+                          base_name(file), line);
+    me.at = state::yield;
+    me.file = file;
+    me.line = line;
+    c->yielding++;
+    wait();
+}
+
 void __syncthreads(const char *file, int line)
 {
-    thread &me = b.threads[b.current];
+    b.progress = true;
+    thread &me = c->threads[c->current];
     me.at = state::barrier;
     me.file = file;
     me.line = line;
@@ -299,11 +424,11 @@ void __syncthreads(const char *file, int line)
 
 int __syncthreads_or(int predicate, const char *file, int line)
 {
-    if (predicate) b.any = true;
+    if (predicate) c->any = true;
     __syncthreads(file, line);
-    const bool any = b.any;
+    const bool any = c->any;
     __syncthreads(file, line);
-    b.any = false;
+    c->any = false;
     __syncthreads(file, line);
     return any;
 }
@@ -311,8 +436,9 @@ int __syncthreads_or(int predicate, const char *file, int line)
 uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, int source, const char *file,
                        int line)
 {
-    const int t = b.current, first = t & ~31;
-    thread &me = b.threads[t];
+    const int t = c->current, first = t & ~31;
+    b.progress = true;
+    thread &me = c->threads[t];
     me.at = state::exchange;
     me.file = file;
     me.line = line;
@@ -326,67 +452,106 @@ uint64_t simt_exchange(simt_exchange_kind kind, unsigned mask, uint64_t value, i
     if (kind == SIMT_SHUFFLE && !(mask >> source & 1))
         simt_leave_kernel(cudaErrorLaunchFailure, "%s:%d: reads lane %d, which takes no part (mask %08x)",
                           base_name(file), line, source, mask);
-    bool complete = ++b.arrived[t / 32] >= __builtin_popcount(mask);
+    bool complete = ++c->arrived[t / 32] >= __builtin_popcount(mask);
     for (int l = 0; l < 32 && complete; l++) {
         if (!(mask >> l & 1)) continue;
-        const thread &o = b.threads[first + l];
+        const thread &o = c->threads[first + l];
         complete =
-            first + l < b.n && o.at == state::exchange && o.mask == mask && o.kind == kind && o.line == line;
+            first + l < c->n && o.at == state::exchange && o.mask == mask && o.kind == kind && o.line == line;
     }
     if (complete) {
         uint64_t votes = 0;
         for (int l = 0; l < 32; l++)
-            if (mask >> l & 1) votes |= (uint64_t)(b.threads[first + l].value != 0) << l;
+            if (mask >> l & 1) votes |= (uint64_t)(c->threads[first + l].value != 0) << l;
         for (int l = 0; l < 32; l++) {
             if (!(mask >> l & 1)) continue;
-            thread &o = b.threads[first + l];
-            o.result = kind == SIMT_SHUFFLE ? b.threads[first + o.source].value : votes;
+            thread &o = c->threads[first + l];
+            o.result = kind == SIMT_SHUFFLE ? c->threads[first + o.source].value : votes;
             o.at = state::ready;
-            b.arrived[t / 32]--;
-            if (b.position[first + l] < b.cursor) b.cursor = b.position[first + l];
+            c->arrived[t / 32]--;
+            if (c->position[first + l] < c->cursor) c->cursor = c->position[first + l];
         }
     }
     wait();
     return me.result;
 }
 
-bool simt_run_grid(const simt_grid &grid)
+static void return_shared()
+{
+    for (block &other : b.blocks) {
+        free(other.shared);
+        other.shared = nullptr;
+    }
+}
+
+static void run_in_turn(int64_t blocks)
 {
     const int order = chosen_order();
-    b.grid = &grid;
-    b.n = (int)(grid.block.x * grid.block.y * grid.block.z);
-    b.random = 2026;
-    b.failed = false;
-    blockDim = grid.block;
-    gridDim = grid.grid;
-    order_threads(order);
-    /* Its own allocation, so that AddressSanitizer sees where it ends. */
-    void *shared = nullptr;
-    if (grid.shared && posix_memalign(&shared, 16, grid.shared) != 0) {
-        simt_fail(cudaErrorMemoryAllocation, "kernel %s: no memory for %zu bytes of shared memory", grid.name,
-                  grid.shared);
-        return false;
-    }
-    b.shared_at = static_cast<char *>(shared);
-    const int64_t blocks = (int64_t)grid.grid.x * grid.grid.y * grid.grid.z;
     std::vector<uint32_t> shuffled;
+    b.blocks.resize(1);
+    c = &b.blocks[0];
+    c->n = (int)(blockDim.x * blockDim.y * blockDim.z);
+    order_threads(order);
+    if (!give_shared()) {
+        b.failed = true;
+        return;
+    }
     if (order == SHUFFLED) {
         shuffled.resize((size_t)blocks);
         std::iota(shuffled.begin(), shuffled.end(), 0u);
         shuffle(shuffled.data(), blocks);
     }
-    b.running = true;
-    b.any = false;
     for (int64_t i = 0; i < blocks && !b.failed; i++) {
-        const int64_t at = order == SHUFFLED ? shuffled[(size_t)i] : order == REVERSE ? blocks - 1 - i : i;
-        blockIdx.x = (unsigned)(at % grid.grid.x);
-        blockIdx.y = (unsigned)(at / grid.grid.x % grid.grid.y);
-        blockIdx.z = (unsigned)(at / grid.grid.x / grid.grid.y);
-        run_block();
+        prepare_block(order == SHUFFLED ? shuffled[(size_t)i] : order == REVERSE ? blocks - 1 - i : i);
+        run_prepared();
     }
+}
+
+static void run_together(int64_t blocks)
+{
+    b.blocks.resize((size_t)blocks);
+    for (int64_t i = 0; i < blocks && !b.failed; i++) {
+        c = &b.blocks[(size_t)i];
+        c->shared = nullptr;
+        c->n = (int)(blockDim.x * blockDim.y * blockDim.z);
+        order_threads(chosen_order());
+        b.failed = !give_shared();
+        if (!b.failed) prepare_block(i);
+    }
+    if (b.failed) return;
+    b.turns.resize((size_t)blocks);
+    b.turn = 0;
+    b.still = 0;
+    b.progress = false;
+    order_blocks();
+    c = &b.blocks[(size_t)b.turns[0]];
+    run_prepared();
+}
+
+bool simt_run_grid(const simt_grid &grid)
+{
+    const int64_t blocks = (int64_t)grid.grid.x * grid.grid.y * grid.grid.z;
+    b.grid = &grid;
+    b.random = 2026;
+    b.failed = false;
+    b.begun = 0;
+    blockDim = grid.block;
+    gridDim = grid.grid;
+    b.running = true;
+    if (grid.kind == SIMT_COOPERATIVE)
+        run_together(blocks);
+    else
+        run_in_turn(blocks);
     b.running = false;
+    if (!b.failed && grid.kind == SIMT_EARLY && b.begun < blocks * (int64_t)c->n) {
+        simt_fail(cudaErrorLaunchFailure,
+                  "kernel %s is launched early, but its threads do not wait for what is in front of it",
+                  grid.name);
+        return_shared();
+        return false;
+    }
     if (b.failed) abandon();
-    free(b.shared_at);
-    b.shared_at = nullptr;
+    return_shared();
+    b.turns.clear();
     return !b.failed;
 }

@@ -2,34 +2,30 @@
  * when a stream is set, and scalars in host memory are read when the call is made or captured. Stricter than
  * cuBLAS, it refuses the default stream, on which Slope does nothing: there, a handle has not been given its
  * stream. */
+#include "mma.h"
 #include "product.h"
-#include "simt.h"
 
 #include <vector>
 
 namespace
 {
 
-/* 10 bits behind the point, to nearest, ties away from zero: what PTX's cvt.rna.tf32.f32 does. */
-float rounded_to_tf32(float x)
+float rounded(float x, simt_rounding how)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    return how == SIMT_TF32   ? __uint_as_float(simt_tf32(x))
+           : how == SIMT_BF16 ? __uint_as_float(simt_bf16(x) << 16)
+                              : x;
 }
 
 /* op(X), rows × columns, packed column by column, in the precision of the product. */
 std::vector<float> factor(const float *x, int64_t ld, bool transpose, int64_t rows, int64_t columns,
-                          bool tf32)
+                          simt_rounding rounding)
 {
     std::vector<float> packed((size_t)(rows * columns));
     for (int64_t j = 0; j < columns; j++)
         for (int64_t i = 0; i < rows; i++)
             packed[(size_t)(j * rows + i)] = transpose ? x[i * ld + j] : x[j * ld + i];
-    if (tf32)
-        for (float &value : packed) value = rounded_to_tf32(value);
+    for (float &value : packed) value = rounded(value, rounding);
     return packed;
 }
 
@@ -37,8 +33,8 @@ std::vector<float> factor(const float *x, int64_t ld, bool transpose, int64_t ro
 void multiply(const simt_product &p)
 {
     const float alpha = p.alpha_at ? *p.alpha_at : p.alpha, beta = p.beta_at ? *p.beta_at : p.beta;
-    const std::vector<float> a = factor(p.a, p.lda, p.transpose_a != CUBLAS_OP_N, p.m, p.k, p.tf32);
-    const std::vector<float> b = factor(p.b, p.ldb, p.transpose_b != CUBLAS_OP_N, p.k, p.n, p.tf32);
+    const std::vector<float> a = factor(p.a, p.lda, p.transpose_a != CUBLAS_OP_N, p.m, p.k, p.rounding);
+    const std::vector<float> b = factor(p.b, p.ldb, p.transpose_b != CUBLAS_OP_N, p.k, p.n, p.rounding);
     const size_t m = (size_t)p.m;
     std::vector<float> sum(m * 2);
     for (int64_t j = 0; j < p.n; j++) {
@@ -182,7 +178,7 @@ cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_
     p.lda = lda, p.ldb = ldb, p.ldc = ldc;
     p.count = count;
     p.stride_a = stride_a, p.stride_b = stride_b, p.stride_c = stride_c;
-    p.tf32 = handle->math == CUBLAS_TF32_TENSOR_OP_MATH;
+    p.rounding = handle->math == CUBLAS_TF32_TENSOR_OP_MATH ? SIMT_TF32 : SIMT_FP32;
     return submit(handle, p, alpha, beta);
 }
 
@@ -207,7 +203,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a
     p.a = static_cast<const float *>(a), p.b = static_cast<const float *>(b), p.c = static_cast<float *>(c);
     p.lda = lda, p.ldb = ldb, p.ldc = ldc;
     p.count = 1;
-    p.tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
-             (compute == CUBLAS_COMPUTE_32F && handle->math == CUBLAS_TF32_TENSOR_OP_MATH);
+    p.rounding = simt_rounding_of(compute);
+    if (compute == CUBLAS_COMPUTE_32F && handle->math == CUBLAS_TF32_TENSOR_OP_MATH) p.rounding = SIMT_TF32;
     return submit(handle, p, alpha, beta);
 }

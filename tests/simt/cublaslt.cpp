@@ -25,7 +25,7 @@ bool product_of(const cublasLtMatmulDescOpaque_t *desc, const cublasLtMatrixLayo
     p->m = (int64_t)d->rows, p->n = (int64_t)d->columns, p->k = (int64_t)(ta ? a->rows : a->columns);
     p->lda = a->ld, p->ldb = b->ld, p->ldc = d->ld;
     p->count = 1;
-    p->tf32 = desc->compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    p->rounding = simt_rounding_of(desc->compute);
     return (ta ? a->columns : a->rows) == d->rows && (tb ? b->rows : b->columns) == d->columns &&
            (tb ? b->columns : b->rows) == (uint64_t)p->k && c->rows == d->rows && c->columns == d->columns &&
            c->ld == d->ld && simt_product_fits(*p);

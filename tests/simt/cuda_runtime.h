@@ -87,6 +87,10 @@ void *simt_shared();
 
 void __syncthreads(SIMT_HERE);
 int __syncthreads_or(int predicate, SIMT_HERE);
+/* Every thread of an early launch must come here. */
+void cudaGridDependencySynchronize();
+/* In a loop that waits for what another block writes; CUDA has no such word. */
+void simt_yield(SIMT_HERE);
 static inline void __threadfence()
 {
 }
@@ -274,6 +278,7 @@ typedef enum cudaError {
     cudaErrorNotReady = 600,
     cudaErrorIllegalAddress = 700,
     cudaErrorLaunchFailure = 719,
+    cudaErrorCooperativeLaunchTooLarge = 720,
     cudaErrorNotSupported = 801,
     cudaErrorSystemDriverMismatch = 803,
     cudaErrorStreamCaptureUnsupported = 900,
@@ -314,6 +319,7 @@ enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount = 16,
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76,
+    cudaDevAttrCooperativeLaunch = 95,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming = 2 };
@@ -324,7 +330,7 @@ struct cudaDeviceProp {
     int major, minor, multiProcessorCount;
 };
 struct cudaFuncAttributes {
-    int maxThreadsPerBlock, maxDynamicSharedSizeBytes, numRegs, binaryVersion;
+    int maxThreadsPerBlock, maxDynamicSharedSizeBytes, numRegs, ptxVersion, binaryVersion;
 };
 
 const char *cudaGetErrorString(cudaError_t error);
@@ -413,8 +419,11 @@ template <class... P> struct simt_bound_kernel : simt_kernel {
     }
 };
 
+/* EARLY: before the launch in front of it ends, so that every thread must wait for that first. */
+enum simt_launch_kind { SIMT_PLAIN, SIMT_COOPERATIVE, SIMT_EARLY };
 void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<simt_kernel> kernel,
-                        dim3 grid, dim3 block, size_t shared, cudaStream_t stream);
+                        dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                        simt_launch_kind kind = SIMT_PLAIN);
 void simt_check_argument(const char *name, int position, const void *pointer);
 
 template <class T> static inline void simt_check(const char *name, int position, const T &value)
@@ -423,15 +432,53 @@ template <class T> static inline void simt_check(const char *name, int position,
 }
 
 template <class... P, class... A>
-static inline void simt_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                               cudaStream_t stream, const A &...arguments)
+static inline void simt_launch_as(simt_launch_kind kind, const char *name, void (*kernel)(P...), dim3 grid,
+                                  dim3 block, size_t shared, cudaStream_t stream, const A &...arguments)
 {
     static_assert(sizeof...(P) == sizeof...(A), "the kernel takes another number of arguments");
     int position = 0;
     (simt_check(name, ++position, arguments), ...);
     simt_submit_kernel(name, reinterpret_cast<const void *>(kernel),
                        std::make_unique<simt_bound_kernel<P...>>(kernel, arguments...), grid, block, shared,
-                       stream);
+                       stream, kind);
+}
+template <class... P, class... A>
+static inline void simt_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                               cudaStream_t stream, const A &...arguments)
+{
+    simt_launch_as(SIMT_PLAIN, name, kernel, grid, block, shared, stream, arguments...);
+}
+template <class... P, class... A>
+static inline void simt_launch_early(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                                     size_t shared, cudaStream_t stream, const A &...arguments)
+{
+    simt_launch_as(SIMT_EARLY, name, kernel, grid, block, shared, stream, arguments...);
+}
+
+template <class... P, size_t... I>
+static inline cudaError_t simt_launch_together(void (*kernel)(P...), dim3 grid, dim3 block, void **arguments,
+                                               size_t shared, cudaStream_t stream, std::index_sequence<I...>)
+{
+    (simt_check("cooperative", (int)I + 1, *static_cast<std::decay_t<P> *>(arguments[I])), ...);
+    simt_submit_kernel(
+        "cooperative", reinterpret_cast<const void *>(kernel),
+        std::make_unique<simt_bound_kernel<P...>>(kernel, *static_cast<std::decay_t<P> *>(arguments[I])...),
+        grid, block, shared, stream, SIMT_COOPERATIVE);
+    return cudaPeekAtLastError();
+}
+template <class... P>
+static inline cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3 grid, dim3 block,
+                                                      void **arguments, size_t shared, cudaStream_t stream)
+{
+    return simt_launch_together(kernel, grid, block, arguments, shared, stream,
+                                std::index_sequence_for<P...>());
+}
+cudaError_t simt_resident_blocks(int *blocks, const void *kernel, int threads, size_t shared);
+template <class F>
+static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, F *kernel, int threads,
+                                                                        size_t shared)
+{
+    return simt_resident_blocks(blocks, reinterpret_cast<const void *>(kernel), threads, shared);
 }
 
 /* The life of a tensor in guarded placement: outside of it, a kernel that touches the memory faults. */

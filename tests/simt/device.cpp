@@ -18,11 +18,21 @@ char sticky_text[640];
 thread_local cudaError_t last = cudaSuccess;
 std::map<const void *, int> dynamic_shared;
 
+int setting(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+    const int value = text ? atoi(text) : 0;
+    return value > 0 ? value : otherwise;
+}
+
 int device_sms()
 {
-    const char *text = getenv("SLOPE_SIMT_SMS");
-    const int sms = text ? atoi(text) : 0;
-    return sms > 0 ? sms : 4;
+    return setting("SLOPE_SIMT_SMS", 4);
+}
+
+int device_architecture()
+{
+    return setting("SLOPE_SIMT_SM", 80);
 }
 
 } // namespace
@@ -78,6 +88,7 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorInvalidResourceHandle: return "invalid resource handle";
     case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorCooperativeLaunchTooLarge: return "too many blocks in cooperative launch";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
     case cudaErrorStreamCaptureImplicit:
@@ -103,6 +114,8 @@ const char *cudaGetErrorName(cudaError_t error)
         NAME(cudaErrorInvalidResourceHandle)
         NAME(cudaErrorIllegalAddress)
         NAME(cudaErrorLaunchFailure)
+        NAME(cudaErrorCooperativeLaunchTooLarge)
+        NAME(cudaErrorNotSupported)
         NAME(cudaErrorStreamCaptureUnsupported)
         NAME(cudaErrorStreamCaptureInvalidated)
         NAME(cudaErrorStreamCaptureImplicit)
@@ -166,6 +179,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     snprintf(properties->name, sizeof properties->name, "simulated");
     size_t used;
     simt_memory_usage(&used, &properties->totalGlobalMem);
+    properties->major = device_architecture() / 10;
+    properties->minor = device_architecture() % 10;
     properties->sharedMemPerBlock = plain_shared;
     properties->sharedMemPerBlockOptin = device_shared;
     properties->multiProcessorCount = device_sms();
@@ -177,6 +192,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     if (device != 0) return simt_answer(cudaErrorInvalidDevice);
     *value = attribute == cudaDevAttrMultiProcessorCount            ? device_sms()
              : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? device_shared
+             : attribute == cudaDevAttrCooperativeLaunch            ? !simt_planned_failure("cooperative")
                                                                     : 0;
     return simt_answer(cudaSuccess);
 }
@@ -288,7 +304,7 @@ void simt_check_argument(const char *name, int position, const void *pointer)
 }
 
 void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<simt_kernel> kernel,
-                        dim3 grid, dim3 block, size_t shared, cudaStream_t stream)
+                        dim3 grid, dim3 block, size_t shared, cudaStream_t stream, simt_launch_kind kind)
 {
     const simt_guard lock(simt_lock());
     const uint64_t threads = (uint64_t)block.x * block.y * block.z,
@@ -303,14 +319,32 @@ void simt_submit_kernel(const char *name, const void *function, std::unique_ptr<
         simt_answer(cudaErrorInvalidValue);
         return;
     }
+    if (kind == SIMT_COOPERATIVE) {
+        int resident = 0;
+        simt_resident_blocks(&resident, function, (int)threads, shared);
+        if (blocks > (uint64_t)(resident * device_sms()) || simt_planned_failure("cooperative")) {
+            simt_answer(simt_planned_failure("cooperative") ? cudaErrorNotSupported
+                                                            : cudaErrorCooperativeLaunchTooLarge);
+            return;
+        }
+    }
     std::shared_ptr<simt_kernel> kept(std::move(kernel));
     const std::string text(name);
     simt_answer(simt_submit(
         stream,
         [=] {
-            simt_run_grid({text.c_str(), kept.get(), grid, block, shared});
+            simt_run_grid({text.c_str(), kept.get(), grid, block, shared, kind});
         },
         1));
+}
+
+/* An SM has room for 2048 threads, 32 blocks and so many bytes. */
+cudaError_t simt_resident_blocks(int *blocks, const void *, int threads, size_t shared)
+{
+    *blocks = threads > 0 ? 2048 / threads : 0;
+    if (*blocks > 32) *blocks = 32;
+    if (shared > 0 && (size_t)*blocks > device_shared / shared) *blocks = (int)(device_shared / shared);
+    return simt_answer(cudaSuccess);
 }
 
 cudaError_t simt_set_dynamic_shared(const void *kernel, int bytes)
@@ -323,7 +357,7 @@ cudaError_t simt_set_dynamic_shared(const void *kernel, int bytes)
 
 cudaError_t simt_function_attributes(cudaFuncAttributes *attributes, const void *)
 {
-    *attributes = {1024, plain_shared, 32, 0};
+    *attributes = {1024, plain_shared, 32, device_architecture(), device_architecture()};
     return simt_answer(simt_planned_failure("architecture") ? cudaErrorNoKernelImageForDevice : cudaSuccess);
 }
 

@@ -4,6 +4,8 @@
 
 #include <cublas_v2.h>
 
+enum simt_rounding { SIMT_FP32, SIMT_TF32, SIMT_BF16 };
+
 struct cublasContext {
     cudaStream_t stream;
     void *workspace;
@@ -20,11 +22,18 @@ struct simt_product {
     int64_t lda, ldb, ldc;
     const float *alpha_at, *beta_at; /* on the device, or nullptr: */
     float alpha, beta;
-    bool tf32;
-    const float *bias; /* [m], or nullptr */
-    int64_t count;     /* products, one after another in memory: */
+    simt_rounding rounding; /* of the factors */
+    const float *bias;      /* [m], or nullptr */
+    int64_t count;          /* products, one after another in memory: */
     int64_t stride_a, stride_b, stride_c;
 };
+
+static inline simt_rounding simt_rounding_of(cublasComputeType_t compute)
+{
+    return compute == CUBLAS_COMPUTE_32F_FAST_TF32   ? SIMT_TF32
+           : compute == CUBLAS_COMPUTE_32F_FAST_16BF ? SIMT_BF16
+                                                     : SIMT_FP32;
+}
 
 bool simt_product_fits(const simt_product &p); /* sizes and leading dimensions */
 cublasStatus_t simt_submit_product(cudaStream_t stream, const simt_product &p);

@@ -4,10 +4,12 @@
  * - SLOPE_SIMT_ORDER: of blocks, and of threads between two barriers: forward (default), reverse, shuffled
  * - SLOPE_SIMT_MEMORY: MiB of device memory; default 4096
  * - SLOPE_SIMT_SMS: multiprocessors; default 4
+ * - SLOPE_SIMT_SM: the architecture, 10 times its major number and its minor one; default 80
  * - SLOPE_SIMT_FAIL: what opening meets: driver (none), old (driver), device (none), architecture, busy,
- *   memory; or algorithm: cuBLASLt knows none
+ *   memory; or algorithm: cuBLASLt knows none; cooperative: no cooperative launches
  *
- * It has no cooperative launches, for no kernel waits for another block. */
+ * The blocks of a cooperative launch take turns: each runs until it waits for the others, which simt_yield
+ * says. In one order of blocks or another a phase then shows that it needs what another block makes in it. */
 #ifndef SL_SIMT_SIMT_H
 #define SL_SIMT_SIMT_H
 
@@ -23,6 +25,7 @@ struct simt_grid {
     const simt_kernel *kernel;
     dim3 grid, block;
     size_t shared;
+    simt_launch_kind kind;
 };
 bool simt_run_grid(const simt_grid &grid);
 bool simt_in_kernel();

@@ -64,6 +64,7 @@ static outcome run_with(void (*kernel)(const sl_call *call), bool guarded, bool 
 
 static __global__ void exp_kernel(float *y, const float *x, int64_t n, int64_t shift, float more)
 {
+    sl_cuda_begin();
     for (int64_t i = sl_cuda_thread(); i < n; i += sl_cuda_threads()) y[i] = r_exp(x[i + shift]) + more;
 }
 
@@ -252,7 +253,7 @@ static void test_open(void **state)
         {"driver", "no NVIDIA driver is installed", SL_DEVICE},
         {"old", "supports CUDA 11.4, this library needs 13.0; update the driver", SL_DEVICE},
         {"device", "shows no GPU to this process", SL_DEVICE},
-        {"architecture", "found simulated (sm_00), but this library was built for", SL_DEVICE},
+        {"architecture", "found simulated (sm_80), but this library was built for", SL_DEVICE},
         {"busy", "the CUDA device simulated is busy", SL_DEVICE},
         {"memory", "has not enough free memory to start", SL_MEMORY},
     };
@@ -278,14 +279,18 @@ static void test_open(void **state)
     } wrong[] = {
         {{SL_CUDA, 3, 0, 0, false, SL_FP32, nullptr, nullptr, 0},
          "device_index is 3, but the CUDA devices are 0 to 0"},
-        {{SL_CUDA, 0, 0, 0, false, SL_BF16, nullptr, nullptr, 0}, "the precisions fp32 and tf32 only"},
+        {{SL_CUDA, 0, 0, 0, false, (sl_precision)3, nullptr, nullptr, 0}, "neither fp32, tf32 nor bf16"},
         {{SL_CUDA, 0, 0, 0, true, SL_TF32, nullptr, nullptr, 0}, "exact results need precision fp32"},
+        {{SL_CUDA, 0, 0, 0, false, SL_TF32, nullptr, nullptr, 0}, "tf32 needs a GPU of sm_80 or newer"},
+        {{SL_CUDA, 0, 0, 0, false, SL_BF16, nullptr, nullptr, 0}, "found simulated (sm_75)"},
     };
+    setenv("SLOPE_SIMT_SM", "75", 1);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         sl_context *ctx = sl_open_with(&wrong[i].options);
         if (!sl_error(ctx) || !strstr(sl_error(ctx), wrong[i].words)) fail_msg("%s", sl_error(ctx));
         sl_close(ctx);
     }
+    unsetenv("SLOPE_SIMT_SM");
     sl_open_options options = {};
     options.device = SL_CUDA;
     sl_context *ctx = sl_open_with(&options);
