@@ -126,15 +126,16 @@ def speed_section(result):
         best = [us for word, us in peers.get(model, {}).items() if "tf32" not in word]
         rows.append([model, strict["batch"], strict.get("launches_per_step", "–"), cell(strict["us_per_step"]),
                      cell(again.get("us_per_step")), cell(ours(result["bench_train"], model, "exact").get("us_per_step")),
-                     cell(ours(result["bench_train"], model, "tf32").get("us_per_step"))] +
+                     cell(ours(result["bench_train"], model, "tf32").get("us_per_step")),
+                     cell(ours(result["bench_train"], model, "bf16").get("us_per_step"))] +
                     [cell(peers.get(model, {}).get(word)) for word in words] +
                     ["%.2f" % (min(best) / statistics.mean(times)) if best and not result["simulated"] else "–"])
     if not rows:
         return []
     lines = ["", "## A training step in µs%s" % (", simulated: the times mean nothing" * result["simulated"]), "",
-             "Slope in fp32, once more after PyTorch, exact, TF32; PyTorch's forms (strict float32, then TF32); last, PyTorch's "
+             "Slope in fp32, once more after PyTorch, exact, TF32, BF16; PyTorch's forms (strict float32, then TF32); last, PyTorch's "
              "best strict form over Slope's mean." + " PyTorch ran on the CPU here." * result["simulated"], ""]
-    lines += table(["model", "batch", "launches", "fp32", "again", "exact", "tf32"] + words + ["faster by"], rows)
+    lines += table(["model", "batch", "launches", "fp32", "again", "exact", "tf32", "bf16"] + words + ["faster by"], rows)
     if failed:
         lines += ["", "PyTorch could not: " + "; ".join(failed[:6]) + (" …" if len(failed) > 6 else "")]
     return lines

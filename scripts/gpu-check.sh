@@ -7,7 +7,7 @@
 # --build      where to build (default build/gpu, or build/gpu-simulated)
 # --out        where to leave results.json, summary.md, plans.txt and log.txt (default $OUT, else build/gpu-check)
 # --minutes    how long it may take in all (default 9); parts for which no time is left are skipped
-# --only       these parts alone: build, tests, training, bench-train, torch-train, bench-train-again,
+# --only       these parts alone: build, tests, training, bench-train, accuracy, torch-train, bench-train-again,
 #              bench-activations, torch-activations, plans, tests-guarded, sanitizers, tests-other, torch-compile
 # PYTHON       the interpreters to look for PyTorch in (default: python3 /usr/bin/python3)
 # What the machine lacks (cJSON, cmocka, zlib, MNIST) is looked for in .carry, where scripts/gpu-pack.sh puts it.
@@ -246,7 +246,16 @@ do_bench_train() {
     do_bench bench_train || status=1
     do_bench bench_train --exact || status=1
     do_bench bench_train --precision tf32 || status=1
+    do_bench bench_train --precision bf16 || status=1
     return "$status"
+}
+do_accuracy() {
+    local precision options=(--seeds 5)
+    [ -z "$simulated" ] || options=(--seeds 1 --data digits --limit-train 32 --limit-test 32 --batch 8 --epochs 1 --checks 1)
+    for precision in fp32 tf32; do
+        "$build/bench/time_to_accuracy" --recipe recipes/mnist-cuda.txt --device cuda --precision "$precision" \
+            "${options[@]}" || return 1
+    done
 }
 do_bench_again() { # the same once more, after PyTorch: the two turns tell how steady the machine is
     local bench_options=(--batch 128 --rounds 5)
@@ -325,7 +334,7 @@ do_sanitizers() {
     ! grep -q -E 'ERRORS|FAILED' "$work/data/sanitizer"
 }
 export -f do_build run_ctest do_gpu_tests do_guarded_tests do_other_tests train train_on do_training do_plans \
-    do_bench do_bench_train do_bench_again do_bench_activations torch_train torch_said do_torch_train do_torch_compile \
+    do_bench do_bench_train do_accuracy do_bench_again do_bench_activations torch_train torch_said do_torch_train do_torch_compile \
     do_torch_activations do_sanitizers
 
 # --- in order of importance ----------------------------------------------------------------------------------------
@@ -342,6 +351,7 @@ else
         fi
         part training 120 do_training
         part bench-train 60 do_bench_train
+        part accuracy 30 do_accuracy
         part bench-activations 40 do_bench_activations
         if [ -n "$torch" ]; then
             part torch-train 90 do_torch_train

@@ -44,7 +44,7 @@ typedef struct sl_open_options {
     uint64_t seed;          /* of every random number drawn in this context; default 0 */
     int threads;            /* CPU threads; default: as many as the process may use */
     bool exact;             /* CUDA: the CPU's bits, at a price; the CPU is always exact */
-    sl_precision precision; /* CUDA matrix products; default SL_FP32 */
+    sl_precision precision; /* CUDA products and convolutions; default SL_FP32 */
     void (*log)(void *log_data, const char *line); /* messages for the user; default: none */
     void *log_data;
     int end_;
