@@ -136,7 +136,7 @@ SL_FN float r_exp_polynomial(float r, float s)
     return r_fma(high, s, r_fma(1.6666521e-1f, r, 4.9999994e-1f));
 }
 
-/* e^-a for a >= 0: fewer operations than r_exp, and 1.0 ulp instead of 0.8. */
+/* e^-a for a >= 0: fewer operations than r_exp, and 1.02 ulp instead of 0.8. */
 SL_FN float r_exp_minus(float a)
 {
     /* 1.5·2^23, and what makes the last bits of t the exponent of 2^(n + 64): normal for every n here */

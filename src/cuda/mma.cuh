@@ -57,30 +57,26 @@ static __device__ __forceinline__ uint32_t mma_word(mma_bf16, float low, float h
 #endif
 }
 
+#if !defined(SLOPE_SIMT) && MMA_COMPILED
+#    define MMA_SYNC(shape)                                                                                  \
+        asm volatile("mma.sync.aligned." shape ".f32 "                                                       \
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                       \
+                     : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                                \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+#else
+#    define MMA_SYNC(shape) ((void)sum, (void)a, (void)b)
+#endif
+
 static __device__ __forceinline__ void mma_one(mma_tf32, float (&sum)[4], const uint32_t (&a)[4],
                                                const uint32_t (&b)[2])
 {
-#if !defined(SLOPE_SIMT) && MMA_COMPILED
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-    (void)sum, (void)a, (void)b;
-#endif
+    MMA_SYNC("m16n8k8.row.col.f32.tf32.tf32");
 }
 
 static __device__ __forceinline__ void mma_one(mma_bf16, float (&sum)[4], const uint32_t (&a)[4],
                                                const uint32_t (&b)[2])
 {
-#if !defined(SLOPE_SIMT) && MMA_COMPILED
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#else
-    (void)sum, (void)a, (void)b;
-#endif
+    MMA_SYNC("m16n8k16.row.col.f32.bf16.bf16");
 }
 
 /* sum += a·b over 8 words of k, by all lanes of a warp: 16·I rows, 8·J columns. */
