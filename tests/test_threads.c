@@ -62,7 +62,7 @@ static void covers_everything(void **state)
                     for (int v = 0; v < w; v++)
                         if (r.calls[v]) assert_false(pthread_equal(r.thread[v], r.thread[w]));
                 }
-                if (n > 0) assert_true(pthread_equal(r.thread[0], pthread_self()));
+                if (r.calls[0]) assert_true(pthread_equal(r.thread[0], pthread_self()));
             }
         sl_pool_close(pool);
     }
