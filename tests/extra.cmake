@@ -42,6 +42,9 @@ if(TARGET time_to_accuracy AND TARGET slope_command AND BASH_PROGRAM)
   add_test(NAME test_time_to_accuracy COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_time_to_accuracy.sh
     $<TARGET_FILE:time_to_accuracy> $<TARGET_FILE:slope_command> ${Python3_EXECUTABLE})
   set_tests_properties(test_time_to_accuracy PROPERTIES TIMEOUT 300)
+  if(SLOPE_SANITIZE)
+    set_tests_properties(test_time_to_accuracy PROPERTIES LABELS slow)
+  endif()
 endif()
 
 # The PTX of the exact kernels, once: a build of one kind says it for all.
