@@ -28,6 +28,12 @@ static bool case_simulated;
 static void *case_memory[4096];
 static int n_case_memory;
 
+/* Under sanitizers: what only takes longer, and touches no memory that the rest does not, is left out. */
+static inline bool case_quick(void)
+{
+    return getenv("SLOPE_TEST_QUICK") != NULL;
+}
+
 static inline void *case_room(size_t bytes)
 {
     assert_true(n_case_memory < 4096);

@@ -184,8 +184,8 @@ static void test_losses(void **state)
         const losses want = losses_of(nets[l].line, &cpu);
         assert_true(want.of[EPOCHS - 1] < 0.95 * want.of[0]); /* it learns */
         for (int m = 0; m < MODES; m++) {
-            if (simulated && m == BF16 && nets[l].loss[m] > 0.1)
-                continue; /* 50 steps of cnn take half a minute */
+            /* There 50 steps of cnn take 20 s; its gradients are compared in every mode. */
+            if (simulated && m != FP32 && nets[l].loss[m] > 0.1) continue;
             const losses seen = losses_of(nets[l].line, &modes[m].open);
             double most = 0;
             for (int e = 0; e < EPOCHS; e++) {
@@ -218,7 +218,9 @@ static void test_accuracy(void **state)
 {
     (void)state;
     const double want = accuracy_on(&cpu);
-    for (int m = 0; m < MODES; m++) {
+    /* At this batch no product of mlp is large enough to be rounded; test_cuda_tensor trains some that are.
+     */
+    for (int m = 0; m < (simulated ? 1 : MODES); m++) {
         const double seen = accuracy_on(&modes[m].open);
         print_message("mlp, %s: %.1f %% of unseen digits, on the CPU %.1f %%\n", modes[m].name, 100 * seen,
                       100 * want);
