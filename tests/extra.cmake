@@ -34,7 +34,7 @@ if(TARGET slope_command AND BASH_PROGRAM)
   add_test(NAME test_cli COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.sh $<TARGET_FILE:slope_command>)
   set_tests_properties(test_cli PROPERTIES TIMEOUT 300 PROCESSORS 2)
   if(SLOPE_SANITIZE) # with runs a quarter as long
-    set_tests_properties(test_cli PROPERTIES TIMEOUT 900 ENVIRONMENT SLOPE_TEST_QUICK=1)
+    set_tests_properties(test_cli PROPERTIES TIMEOUT 900 PROCESSORS 1 COST 100 ENVIRONMENT SLOPE_TEST_QUICK=1)
   endif()
 endif()
 
