@@ -13,24 +13,6 @@ typedef struct draw_job {
     int64_t size, targets; /* elements of an image, of a target; 0 targets: there are labels */
 } draw_job;
 
-/* Number of the row's image in the data set; -1 where the row does not count. */
-static int64_t sample_of(const draw_job *job, int64_t row)
-{
-    const sl_draw_attr *attr = job->call->attr;
-    const int64_t sample = job->first + row;
-    if (row >= job->valid) return -1;
-    return attr->shuffle ? (int64_t)sl_permuted(&job->order, (uint64_t)sample) : sample;
-}
-
-/* Shuffled images lie anywhere in memory, and the processor finds the way along each of them too late by
- * itself. */
-static void fetch_image(const draw_job *job, int64_t sample)
-{
-    const int64_t bytes = job->size * (job->call->in[0].dtype == SL_BYTE ? 1 : (int64_t)sizeof(real));
-    const char *image = (const char *)job->call->in[0].data + sample * bytes;
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(image + i);
-}
-
 static void draw_image(const draw_job *job, int64_t row, int64_t sample)
 {
     const sl_draw_attr *attr = job->call->attr;
@@ -50,12 +32,12 @@ static void draw_task(void *arg, int64_t first, int64_t last, int worker)
 {
     const draw_job *job = arg;
     const sl_call *call = job->call;
+    const sl_draw_attr *attr = call->attr;
     (void)worker;
-    int64_t sample = sample_of(job, first), next;
-    for (int64_t row = first; row < last; row++, sample = next) {
-        const bool counts = sample >= 0;
-        next = row + 1 < last ? sample_of(job, row + 1) : -1;
-        if (next >= 0) fetch_image(job, next);
+    for (int64_t row = first; row < last; row++) {
+        const bool counts = row < job->valid;
+        int64_t sample = job->first + row;
+        if (counts && attr->shuffle) sample = (int64_t)sl_permuted(&job->order, (uint64_t)sample);
         if (counts)
             draw_image(job, row, sample);
         else
