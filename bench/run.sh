@@ -1,17 +1,18 @@
 #!/bin/sh
-# Training speed of Slope beside PyTorch on this machine's CPU, in turn, so that a slow minute hits both.
+# Training speed of Slope beside PyTorch, ggml and KANN on this machine's CPU, in turn, so that a slow minute hits all.
 #
 #   bench/run.sh [--build DIR] [--threads N] [--times N] [--rounds N] [--models "mlp lenet …"] [--mode MODE]
-#                [--save] [--machine NAME]
+#                [--peers DIR] [--save] [--machine NAME]
 #
 # --build    where bench_train was built (default: build)
 # --times    how often each program is run for each model (default 5), each time for --rounds epochs (default 3)
 # --mode     of peers/torch_train.py; without it every mode is tried for one epoch first and the best is taken
+# --peers    where peers/build.sh put ggml_train and kann_train (default: build/peers); what is not there is left out
 # --save     also writes bench/results/<date>-<machine>.json and .md, with the commit; compare.py compares two of them
 # PYTHON     the interpreters to use, by default python3 and /usr/bin/python3, where they have torch
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-build=build threads=$(nproc) times=5 rounds=3 models="mlp lenet cnn cnn-plain" mode= save= machine=
+build=build threads=$(nproc) times=5 rounds=3 models="mlp lenet cnn cnn-plain" mode= save= machine= peers=
 while [ $# -gt 0 ]; do
     case $1 in
     --build) build=$2 && shift 2 ;;
@@ -21,11 +22,13 @@ while [ $# -gt 0 ]; do
     --models) models=$2 && shift 2 ;;
     --mode) mode=$2 && shift 2 ;;
     --machine) machine=$2 && shift 2 ;;
+    --peers) peers=$2 && shift 2 ;;
     --save) save=yes && shift ;;
     *) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2 && exit 2 ;;
     esac
 done
 ours=$build/bench/bench_train
+: "${peers:=$build/peers}"
 if [ ! -x "$ours" ]; then
     echo "$ours is missing: build it (cmake --build $build --target bench_train) or name --build" >&2
     exit 1
@@ -45,6 +48,10 @@ done
 [ -s "$work/peers" ] || echo "no PyTorch found (PYTHON names other interpreters): measuring Slope alone" >&2
 
 peer() { "$1" "$here/peers/torch_train.py" --model "$2" --threads "$threads" --mode "$3" --rounds "$4" 2> "$work/log"; }
+# The others' OpenBLAS has one thread in each of theirs, and chooses its kernels itself.
+other() {
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS=1 "$1" --model "$2" --threads "$threads" --rounds "$rounds"
+}
 first_rate() { sed -n 's/.*"samples_per_second": \[\([0-9]*\).*/\1/p'; }
 
 # The best mode of each interpreter for each model.
@@ -70,6 +77,9 @@ for turn in $(seq "$times"); do
             chosen=$(sed -n "s/^$model //p" "$work/mode-$version")
             peer "$python" "$model" "$chosen" "$rounds" < /dev/null >> "$work/lines" || cat "$work/log" >&2
         done < "$work/peers"
+        for program in "$peers/ggml_train" "$peers/kann_train"; do
+            if [ -x "$program" ]; then other "$program" "$model" >> "$work/lines"; fi
+        done
     done
 done
 load="$load before, $(cut -d' ' -f1-3 /proc/loadavg) after"
