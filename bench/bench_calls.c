@@ -68,7 +68,7 @@ static void print(const settings *s, const sl_context *ctx, const sl_plan *plan,
                "share", "GFLOP/s", "of peak", "operation", "kernel", "node");
     for (int c = 0; c < plan->n_calls; c++) {
         const sl_call *call = &plan->calls[c];
-        const double t = median_of(seconds[c], s->rounds), rate = 1e-9 * call_operations(call) / t;
+        const double t = median_of(seconds[c], s->rounds), rate = 1e-9 * sl_call_operations(call) / t;
         const char *op = sl_op_name(call->op);
         if (s->json) {
             printf("%s\n  {\"operation\": \"%s\", \"kernel\": \"%s\", \"node\": \"%s\", \"us\": %.2f, "

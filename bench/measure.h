@@ -1,51 +1,13 @@
-/* What the benchmarks share: a clock, medians, the machine's peak of multiply-add in registers, and its copy.
- */
+/* What the benchmarks share: the command's clock and medians, the machine's peak of multiply-add in
+ * registers, and its copy. */
 #ifndef BENCH_MEASURE_H
 #define BENCH_MEASURE_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
+#include "cli/timing.h"
 #include "cpu/threads.h"
-
-static inline double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static inline int measure_ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Of 0 < n <= 128 values, which keep their order. */
-static inline double median_of(const double *values, int n)
-{
-    double sorted[128];
-    memcpy(sorted, values, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, measure_ascending);
-    return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-}
-
-static inline double lowest_of(const double *values, int n)
-{
-    double lowest = values[0];
-    for (int i = 1; i < n; i++) lowest = values[i] < lowest ? values[i] : lowest;
-    return lowest;
-}
-
-static inline double highest_of(const double *values, int n)
-{
-    double highest = values[0];
-    for (int i = 1; i < n; i++) highest = values[i] > highest ? values[i] : highest;
-    return highest;
-}
 
 /* --- the peak ----------------------------------------------------------------------------------------- */
 

@@ -71,6 +71,20 @@ else()
     target_compile_options(slope_cuda PRIVATE -march=x86-64-v3)
   endif()
 endif()
+
+# What kernels made for a formula are compiled from when a program runs (src/cuda/formula_compile.cu), as text.
+set(formula_headers "")
+foreach(name src/core/real.h src/core/math.h src/core/activation_rows.h src/core/formula.def include/slope/activations.def
+    src/cuda/formula_ops.cuh)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${name})
+  file(READ ${name} text)
+  string(REGEX REPLACE "^(src|include)/" "" name ${name})
+  string(APPEND formula_headers "{\"${name}\", R\"SLOPE(${text})SLOPE\"},\n")
+endforeach()
+file(CONFIGURE OUTPUT formula_headers.inc CONTENT "${formula_headers}" @ONLY)
+target_include_directories(slope_cuda PRIVATE ${CMAKE_CURRENT_BINARY_DIR})
+target_link_libraries(slope PRIVATE ${CMAKE_DL_LIBS})
+
 target_include_directories(slope_cuda PRIVATE include src)
 target_compile_definitions(slope_cuda PRIVATE SLOPE_CUDA)
 target_sources(slope PRIVATE $<TARGET_OBJECTS:slope_cuda>)

@@ -38,9 +38,9 @@ typedef struct op_run {
 } op_run;
 
 /* What CUDA devices have run since the program began: operations, and rows of activations.def alone and as
- * slopes. */
+ * slopes; behind the rows, a formula. */
 typedef struct case_log {
-    bool op[SL_OP_COUNT], row[SL_ROW_COUNT], slope[SL_ROW_COUNT];
+    bool op[SL_OP_COUNT], row[SL_ROW_COUNT + 1], slope[SL_ROW_COUNT + 1];
 } case_log;
 static case_log case_ran;
 static const sl_backend *case_backend;

@@ -303,6 +303,11 @@ static void test_differences(void **state)
 }
 
 /* E[f(z)²] by another way than the library's: the trapezoid rule in many small steps. */
+static double gain_of(int id, double a, double b)
+{
+    return sl_activation_gain(&(sl_activation_attr){.id = id, .a = (float)a, .b = (float)b});
+}
+
 static double gain_by_trapezoids(row_info *row, double a, double b)
 {
     const double h = 1e-4;
@@ -330,7 +335,7 @@ static void test_gain(void **state)
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         row_info *row = sl_activation_find_row(known[i].name);
-        const double gain = sl_activation_gain(row->id, row->parameter[0].value, row->parameter[1].value);
+        const double gain = gain_of(row->id, row->parameter[0].value, row->parameter[1].value);
         if (!(fabs(gain - known[i].gain) <= 1e-8)) fail_msg("gain of %s is %.12g", row->name, gain);
     }
     for
@@ -340,16 +345,15 @@ static void test_gain(void **state)
             assert_true(row->slope(0.7, a, b) == (row->reads == SL_READS_Y
                                                       ? row->slope_at(row->value(0.7, a, b), a, b)
                                                       : row->slope_at(0.7, a, b)));
-            const double gain = sl_activation_gain(row->id, a, b), other = gain_by_trapezoids(row, a, b);
+            const double gain = gain_of(row->id, a, b), other = gain_by_trapezoids(row, a, b);
             print_message("gain of %s: %.10g\n", row->name, gain);
             if (!(fabs(gain - other) <= 1e-6))
                 fail_msg("gain of %s: %.12g, by trapezoids %.12g", row->name, gain, other);
         }
-    assert_true(fabs(sl_activation_gain(SL_ROW_TANH, 0, 0) - 1.5925374197) < 1e-8);
-    assert_true(fabs(sl_activation_gain(SL_ROW_SIGMOID, 0, 0) - 1.8462285452) < 1e-8);
-    assert_true(fabs(sl_activation_gain(SL_ROW_LINEAR, 2, 0) - 0.5) < 1e-12);
-    assert_true(sl_activation_gain(SL_ROW_LINEAR, 0, 0) == 1); /* the mean square is 0 */
-    assert_true(sl_activation_gain(-1, 0, 0) == 1);
+    assert_true(fabs(gain_of(SL_ROW_TANH, 0, 0) - 1.5925374197) < 1e-8);
+    assert_true(fabs(gain_of(SL_ROW_SIGMOID, 0, 0) - 1.8462285452) < 1e-8);
+    assert_true(fabs(gain_of(SL_ROW_LINEAR, 2, 0) - 0.5) < 1e-12);
+    assert_true(gain_of(SL_ROW_LINEAR, 0, 0) == 1); /* the mean square is 0 */
 }
 
 static void test_identities(void **state)

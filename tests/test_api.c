@@ -114,7 +114,7 @@ static void test_model_lines(void **state)
     REFUSED(LINE("res( dense784"), "closing bracket is missing");
     REFUSED(LINE("dense10 )"), "nothing opened");
     REFUSED(LINE("tanh(3)"), "takes no parameter");
-    REFUSED(LINE("leaky_relu(x)"), "is not a number");
+    REFUSED(LINE("leaky_relu(y)"), "is not a number");
     REFUSED(LINE("conv5-8 pool30"), "does not fit");
     REFUSED(LINE("flatten conv3-8"), "a convolution needs images");
     sl_node *y = LINE("conv5-8p2s2~1e-5 bn(.01,1e-3) act res( conv3-16p1 act ) avgpool2 gap drop.25 "

@@ -390,27 +390,64 @@ static void test_updates(void **state)
     check_update(0, 50000, 3, 0);
 }
 
-static void test_statistics(void **state)
+/* parameter: 0 none, 1 one learned value, else one per unit. */
+static void check_state(int id, int64_t parameter, int64_t rows, int64_t units, int32_t valid)
+{
+    const sl_activation_info *row = sl_activation_row_info(id);
+    const sl_activation_attr attr = {.id = id, .a = row->parameter[0].value, .b = row->parameter[1].value};
+    cuda_case c = {
+        .op = SL_OP_ACTIVATION_STATISTICS, .attr = &attr, .n_out = 1, .batch = rows, .valid = valid};
+    c.in[c.n_in++] = reals(1, -1, 3, DIMS(rows, units));
+    if (row->reads != SL_READS_NOTHING) {
+        c.in[c.n_in] = reals(2, -8, 8, DIMS(rows, units));
+        for (int64_t i = 0; i < rows * units; i++) /* of relu a dead unit, and every third slope 0 */
+            if (i % units == 3 || i % 3 == 0) ((float *)c.in[c.n_in].data)[i] = -1;
+        c.n_in++;
+    }
+    if (parameter) c.in[c.n_in++] = reals(3, 0.1f, 1, DIMS(parameter));
+    c.out[0] = space(SL_FLOAT, DIMS(4));
+    case_check(&c);
+    case_end();
+}
+
+static void test_states(void **state)
 {
     (void)state;
     const struct {
         int64_t rows, units;
         int32_t valid;
-    } shapes[] = {{1, 1, 1}, {30, 7, 29}, {30, 8, 0}, {2500, 12, 1800}, {9000, 9, 9000}};
-    for (int s = 0; s < 5; s++) {
-        cuda_case c = {.op = SL_OP_ACTIVATION_STATISTICS,
-                       .n_in = 2,
-                       .n_out = 1,
-                       .batch = shapes[s].rows,
-                       .valid = shapes[s].valid};
-        c.in[0] = reals(1, -1, 3, DIMS(shapes[s].rows, shapes[s].units));
-        c.in[1] = reals(2, -0.02f, 0.05f, DIMS(shapes[s].rows, shapes[s].units));
-        for (int64_t i = 0; i < shapes[s].rows * shapes[s].units; i++)
-            if (i % shapes[s].units == 3 || i % 3 == 0) ((float *)c.in[1].data)[i] = 0;
-        c.out[0] = space(SL_FLOAT, DIMS(4));
-        case_check(&c);
-        case_end();
+    } shapes[] = {{1, 1, 1}, {30, 7, 29}, {30, 8, 0}, {2500, 12, 1800}, {9000, 9, 9000}, {5, 1500, 4}};
+    for (int s = 0; s < 6; s++) {
+        const int64_t rows = shapes[s].rows, units = shapes[s].units;
+        check_state(SL_ROW_RELU, 0, rows, units, shapes[s].valid);
+        check_state(SL_ROW_SWISH, units, rows, units, shapes[s].valid);
+        check_state(SL_ROW_PRELU, 1, rows, units, shapes[s].valid);
     }
+    check_state(SL_ROW_LINEAR, 0, 40, 7, 40);
+    check_state(SL_ROW_TANH, 0, 40, 7, 40);
+}
+
+/* More stretches than a launch takes, of one element and of many, one of them all zero. */
+static void test_weights(void **state)
+{
+    (void)state;
+    enum { STRETCHES = 70 };
+    sl_segment stretch[STRETCHES];
+    int64_t first = 0;
+    for (int s = 0; s < STRETCHES; s++) {
+        stretch[s] = (sl_segment){.first = first,
+                                  .count = s % 7 == 3 ? 1
+                                           : s == 66  ? 5003
+                                                      : 1 + 331 * s % 2500};
+        first += (stretch[s].count + 15) / 16 * 16;
+    }
+    const sl_stretches_attr attr = {STRETCHES, stretch};
+    cuda_case c = {.op = SL_OP_WEIGHT_STATISTICS, .attr = &attr, .n_in = 3, .n_out = 1};
+    for (int i = 0; i < 3; i++) c.in[i] = reals((uint32_t)i, -1, 1, DIMS(first));
+    for (int i = 0; i < stretch[5].count; i++) ((float *)c.in[0].data)[stretch[5].first + i] = 0;
+    c.out[0] = space(SL_FLOAT, DIMS(STRETCHES, 2));
+    case_check(&c);
+    case_end();
 }
 
 int main(void)
@@ -425,7 +462,8 @@ int main(void)
         cmocka_unit_test(test_draw),
         cmocka_unit_test(test_single_values),
         cmocka_unit_test(test_updates),
-        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_weights),
     };
     return case_close(cmocka_run_group_tests(tests, NULL, NULL));
 }

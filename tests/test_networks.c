@@ -64,12 +64,14 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
     assert_ok(ctx);
 }
 
-static void check_line(const char *line, sl_activation act, int height, int width, int channels, int each)
+static void check_line(const char *line, const char *act, int height, int width, int channels, int each)
 {
     sl_context *ctx = sl_open(.device = SL_REFERENCE, .seed = 3);
     sl_graph *g = sl_graph_new(ctx);
     sl_node *image = sl_input(g, "image", height, width, channels), *labels = sl_labels(g, "label");
-    sl_node *loss = sl_softmax_cross_entropy(sl_model_line(image, line, act, (sl_init){0}), labels);
+    sl_node *logits = sl_model_line(image, line, sl_activation_parse(ctx, act), (sl_init){0});
+    sl_node *loss = sl_softmax_cross_entropy(logits, labels);
+    assert_ok(ctx);
     check_gradients(ctx, loss, image, labels, each);
     sl_close(ctx);
 }
@@ -77,15 +79,28 @@ static void check_line(const char *line, sl_activation act, int height, int widt
 static void test_lines(void **state)
 {
     (void)state;
-    check_line("mlp", SL_TANH, 9, 7, 1, 60);
-    check_line("lenet", SL_SWISH, 20, 17, 2, 40);
-    check_line("conv3-5 bn act conv3-4 bn act pool2 drop.25 dense11 bn act drop.5 dense10", SL_SIGMOID, 12,
-               11, 1, 40);
+    check_line("mlp", "tanh", 9, 7, 1, 60);
+    check_line("lenet", "swish", 20, 17, 2, 40);
+    check_line("conv3-5 bn act conv3-4 bn act pool2 drop.25 dense11 bn act drop.5 dense10", "sigmoid", 12, 11,
+               1, 40);
     check_line("conv3-6p1s2d2 mish avgpool2 res( conv3-6p1 gelu bn conv1-6 ) res( conv3-9p1s2 ) gap "
                "prelu(channel) dense10",
-               SL_ELU, 15, 14, 3, 40);
-    check_line("dense8 swish(learn) res( dense8 act res( dense8 softplus ) ) dense3", SL_SOFTSIGN, 1, 1, 13,
+               "elu", 15, 14, 3, 40);
+    check_line("dense8 swish(learn) res( dense8 act res( dense8 softplus ) ) dense3", "softsign", 1, 1, 13,
                100);
+}
+
+/* Activations from expressions, with parameters that are learned, for a layer and for each channel. */
+static void test_expressions(void **state)
+{
+    (void)state;
+    check_line("conv3-4 act pool2 dense7 x*sigmoid(1.5*x) dense10",
+               "x > 0 ? a*x : b*expm1(x); a=1 learn; b=0.5 channel", 12, 11, 1, 40);
+    check_line("conv3-4 bn act dense9 bn act dense10", "x*tanh(log1p(exp(x)))", 8, 7, 2, 40);
+    check_line(
+        "dense8 act res( dense8 act ) dense3",
+        "x + a*square(sin(b*x)) + c*erf(x) + d*x; a=0.5 channel; b=1.1 learn; c=0.2 learn; d=-0.1 channel", 1,
+        1, 13, 100);
 }
 
 /* One node feeding many: its adjoint is the sum over all of them. */
@@ -149,9 +164,8 @@ static void test_linear_stack(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_shared_nodes),
-        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_lines),        cmocka_unit_test(test_expressions),
+        cmocka_unit_test(test_shared_nodes), cmocka_unit_test(test_losses),
         cmocka_unit_test(test_linear_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

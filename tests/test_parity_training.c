@@ -140,15 +140,34 @@ static void test_optimizers(void **state)
 }
 
 typedef struct prints {
-    uint64_t values[4096];
+    struct {
+        char name[64];
+        uint64_t value;
+    } of[4096];
     int n;
 } prints;
 
 static void take(void *data, const char *node, const char *operation, uint64_t fingerprint)
 {
     prints *p = data;
-    (void)node, (void)operation;
-    if (p->n < 4096) p->values[p->n++] = fingerprint;
+    (void)operation;
+    if (p->n == 4096) return;
+    snprintf(p->of[p->n].name, sizeof p->of[p->n].name, "%s", node);
+    p->of[p->n++].value = fingerprint;
+}
+
+/* Outputs that both have, by name: each back end fuses what it can. */
+static int compare(const prints *a, const prints *b, int step)
+{
+    int shared = 0;
+    for (int i = 0; i < a->n; i++)
+        for (int k = 0; k < b->n; k++) {
+            if (strcmp(a->of[i].name, b->of[k].name) != 0) continue;
+            shared++;
+            if (a->of[i].value != b->of[k].value)
+                fail_msg("step %d: '%s' differs from the CPU's", step, a->of[i].name);
+        }
+    return shared;
 }
 
 /* Node by node, and the same weights after a captured step as after a watched one. */
@@ -171,10 +190,7 @@ static void test_every_node(void **state)
         assert_ok(host.ctx);
         assert_ok(device.ctx);
         assert_ok(captured.ctx);
-        assert_true(seen[0].n > 10 && seen[0].n == seen[1].n);
-        for (int i = 0; i < seen[0].n; i++)
-            if (seen[0].values[i] != seen[1].values[i])
-                fail_msg("step %d: output %d differs from the CPU's", step, i);
+        assert_true(compare(&seen[0], &seen[1], step) > 10);
         assert_true(sl_model_fingerprint(host.model) == sl_model_fingerprint(device.model));
         assert_true(sl_model_fingerprint(host.model) == sl_model_fingerprint(captured.model));
     }

@@ -106,7 +106,7 @@ fi
 
 export -f to_ptx
 export nvcc arch source_dir work
-files=$(find "$source_dir/src/cuda" -name '*.cu' ! -name blas.cu -exec basename {} .cu \;)
+files=$(find "$source_dir/src/cuda" -name '*.cu' ! -name blas.cu ! -name formula_compile.cu -exec basename {} .cu \;)
 # shellcheck disable=SC2016
 xargs -P 2 -I '{}' bash -c 'to_ptx "$source_dir/src/cuda/$1.cu" "$work/kernels-$1.ptx" "${@:2}"' - '{}' "$@" \
     -include "$work/marked.h" <<< "$files" || fail "nvcc"

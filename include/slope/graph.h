@@ -119,6 +119,18 @@ typedef struct sl_plan_info {
 } sl_plan_info;
 SL_API sl_plan_info sl_plan_describe(const sl_plan *plan);
 
+/* One call of a plan by itself, for benchmarks. The texts live as long as the plan. */
+typedef struct sl_call_time {
+    const char *node, *operation, *kernel; /* "dense1", "matmul_bias_activation", "blocked" */
+    double seconds;                        /* of one call, the mean of the repeats */
+    double flops; /* multiplications and additions of a product or convolution, 0 elsewhere */
+    double bytes; /* of the tensors that it reads and writes, each counted once */
+} sl_call_time;
+/* Runs the calls in order, each `repeats` times before the next, waiting for the device in between, and fills
+ * calls[sl_plan_describe(plan).calls]. Operations that work in place are then done `repeats` times: run the
+ * plan once more before you read its outputs. */
+SL_API sl_status sl_plan_time(sl_plan *plan, int repeats, sl_call_time *calls);
+
 #ifdef __cplusplus
 }
 template <typename... Dims> inline sl_node *sl_input(sl_graph *graph, const char *name, Dims... dims)

@@ -21,7 +21,7 @@ typedef struct sl_compile_options {
     float clip_value;       /* clips each element to ±this; default: off */
     float input_scale;      /* images are multiplied by this; default 1/255 for bytes, 1 for floats */
     bool checked;           /* stop at the first NaN or infinity, naming the node (slow) */
-    bool diagnose;          /* record gradient norms and the activations' state in every step */
+    bool diagnose;          /* record what sl_diagnosis holds in every step; training is the same */
     int end_;
 } sl_compile_options;
 
@@ -101,17 +101,22 @@ typedef struct sl_parameter_info {
 /* Number i, counted from 0; false past the last. */
 SL_API bool sl_model_parameter(const sl_model *model, int i, sl_parameter_info *info);
 
-/* What a model compiled with .diagnose recorded, as means over the steps of the last epoch. */
+/* What a model compiled with .diagnose recorded. */
 typedef struct sl_diagnosis {
     const char *name; /* of a weight, or of an activation */
     bool is_activation;
-    double gradient_norm;   /* of a weight */
+    double gradient_norm;   /* of a weight, before clipping */
+    double update_ratio;    /* of a weight: norm of the step's change by its norm; 0 where it was all 0 */
     double mean, deviation; /* of an activation's values */
     double active;          /* share of values where |slope| >= 0.01; the others are saturated */
     double dead;            /* share of units whose slope was 0 for every sample of a batch */
 } sl_diagnosis;
-/* Row number i, counted from 0; false past the last, and where nothing was recorded. */
+/* Row number i, counted from 0, as means over the steps of the last epoch; false past the last row, and where
+ * nothing was recorded. */
 SL_API bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row);
+/* The same row for each of these steps, as many as there is room for. Returns how many steps there are, 0
+ * past the last row. An epoch that was resumed has those since then. */
+SL_API int64_t sl_model_diagnosis_steps(sl_model *model, int i, sl_diagnosis *steps, int64_t room);
 
 /* Makes the plan of a training step on `train`, as sl_fit does, and runs nothing. */
 SL_API sl_plan_info sl_model_plan(sl_model *model, sl_dataset *train);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/activation_rows.h"
+#include "core/formula.h"
 #include "slope/activation.h"
 
 const float sl_limit_exp = 104, sl_limit_expm1 = 20, sl_limit_gauss = 14.5f; /* core/math.h */
@@ -87,36 +88,67 @@ const sl_activation_info *sl_activation_find_row(const char *name)
     return NULL;
 }
 
-/* Integral of f(z)²·phi(z) over [from, to]: three-point Gauss-Legendre on equal pieces. No point lies on an
- * end, so a jump there does no harm. */
-static double mean_square(const sl_activation_info *row, double a, double b, double from, double to)
+const char *sl_activation_word(const sl_activation_attr *attr)
 {
-    enum { PIECES = 1000 };
-    const double node[3] = {-0.77459666924148338, 0, 0.77459666924148338};
-    const double weight[3] = {5.0 / 9, 8.0 / 9, 5.0 / 9};
-    const double half = (to - from) / PIECES / 2;
-    double sum = 0;
-    for (int piece = 0; piece < PIECES; piece++)
-        for (int i = 0; i < 3; i++) {
-            const double z = from + (2 * piece + 1 + node[i]) * half, y = row->value(z, a, b);
-            sum += weight[i] * half * y * y * exp(-0.5 * z * z);
-        }
-    return sum * 0.39894228040143268;
+    return attr->formula ? "formula" : rows[attr->id].name;
 }
 
-double sl_activation_gain(int id, double a, double b)
+sl_activation_reads sl_activation_slope_reads(const sl_activation_attr *attr)
 {
-    const sl_activation_info *row = sl_activation_row_info(id);
-    const double end = 12; /* beyond, phi is below 1e-31 */
-    double at[SL_MAX_KINKS], sum = 0, from = -end;
-    if (!row) return 1;
-    const int n = row->kinks(a, b, at);
-    for (int i = 0; i < n; i++) { /* in rising order: checked by a test */
-        if (!(at[i] > from && at[i] < end)) continue;
-        sum += mean_square(row, a, b, from, at[i]);
-        from = at[i];
+    return attr->formula ? SL_READS_X : rows[attr->id].reads;
+}
+
+double sl_activation_at(const sl_activation_attr *attr, double x)
+{
+    if (attr->formula) return sl_formula_run_double(attr->formula, &attr->formula->value, x, NULL);
+    return rows[attr->id].value(x, attr->a, attr->b);
+}
+
+double sl_activation_slope_of(const sl_activation_attr *attr, double x)
+{
+    if (attr->formula) return sl_formula_run_double(attr->formula, &attr->formula->slope, x, NULL);
+    return rows[attr->id].slope(x, attr->a, attr->b);
+}
+
+/* --- gain --- */
+
+/* Integral of f(z)²·exp(-z²/2) over [from, to] by three-point Gauss-Legendre. No point lies on an end. */
+static double mean_square(const sl_activation_attr *attr, double from, double to)
+{
+    const double node[3] = {-0.77459666924148338, 0, 0.77459666924148338};
+    const double weight[3] = {5.0 / 9, 8.0 / 9, 5.0 / 9};
+    const double half = (to - from) / 2, middle = (to + from) / 2;
+    double sum = 0;
+    for (int i = 0; i < 3; i++) {
+        const double z = middle + node[i] * half, y = sl_activation_at(attr, z);
+        sum += weight[i] * half * y * y * exp(-0.5 * z * z);
     }
-    sum += mean_square(row, a, b, from, end);
-    const double gain = 1 / sqrt(sum);
+    return sum;
+}
+
+/* The same in halves, and these in halves, where it makes a difference: next to a kink or a jump. `left` is
+ * how often that may be. */
+static double mean_square_refined(const sl_activation_attr *attr, double from, double to, double whole,
+                                  int *left)
+{
+    const double middle = (from + to) / 2;
+    const double low = mean_square(attr, from, middle), high = mean_square(attr, middle, to);
+    const bool agree = !(fabs(low + high - whole) > 1e-14 + 1e-12 * fabs(whole));
+    if (agree || to - from < 1e-12 || --*left < 0) return low + high;
+    return mean_square_refined(attr, from, middle, low, left) +
+           mean_square_refined(attr, middle, to, high, left);
+}
+
+double sl_activation_gain(const sl_activation_attr *attr)
+{
+    enum { PIECES = 1000, HALVINGS = 20000 };
+    int left = HALVINGS;
+    const double end = 12; /* beyond, phi is below 1e-31 */
+    double sum = 0;
+    for (int i = 0; i < PIECES; i++) {
+        const double from = end * (2.0 * i / PIECES - 1), to = end * (2.0 * (i + 1) / PIECES - 1);
+        sum += mean_square_refined(attr, from, to, mean_square(attr, from, to), &left);
+    }
+    const double gain = 1 / sqrt(sum * 0.39894228040143268);
     return isfinite(gain) && gain > 0 ? gain : 1;
 }

@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include "core/attributes.h"
+
 typedef enum sl_activation_reads { SL_READS_NOTHING, SL_READS_X, SL_READS_Y } sl_activation_reads;
 
 typedef struct sl_activation_parameter {
@@ -43,8 +45,13 @@ int sl_activation_count(void);
 const sl_activation_info *sl_activation_row_info(int id);           /* NULL: no such row */
 const sl_activation_info *sl_activation_find_row(const char *name); /* NULL: no such name */
 
+/* Of a row or a formula. */
+const char *sl_activation_word(const sl_activation_attr *attr); /* the row's name, or "formula" */
+sl_activation_reads sl_activation_slope_reads(const sl_activation_attr *attr);
+double sl_activation_at(const sl_activation_attr *attr, double x); /* learned parameters at their starts */
+double sl_activation_slope_of(const sl_activation_attr *attr, double x); /* df/dx */
 /* 1/sqrt(E[f(z)²]) for z ~ N(0, 1): the factor on the weights that keeps the mean square of the activations
  * through layers of this function (He: sqrt 2 for relu). 1 where the mean square is 0 or not finite. By
  * quadrature of the oracle, about 1e-9. */
-double sl_activation_gain(int id, double a, double b);
+double sl_activation_gain(const sl_activation_attr *attr);
 #endif

@@ -8,10 +8,13 @@
 #include "slope/tensor.h"
 
 /* ACTIVATION…, and the fused operations: which row of activations.def, and the values of its parameters where
- * these are not tensors (a learned one is an input of the node: shape [1] or [channels]). */
+ * these are not tensors (a learned one is an input of the node: shape [1] or [channels]). Or a formula
+ * (core/formula.h): id is then SL_ROW_COUNT, and each of its learned parameters is an input. */
 typedef struct sl_activation_attr {
     int id;
     float a, b;
+    const struct sl_formula *formula; /* NULL: a row */
+    int parameter;                    /* ACTIVATION_VJP_PARAMETER: by which of the learned ones */
 } sl_activation_attr;
 
 typedef struct sl_matmul_attr { /* y = op(A)·op(B) */
@@ -35,6 +38,15 @@ typedef struct sl_conv_fused_attr {
     sl_conv_attr conv;
     sl_activation_attr activation;
 } sl_conv_fused_attr;
+
+/* CONV2D_BIAS_ACTIVATION_POOL: the same, and of every 2×2 pixels the largest, output 0. Output 1, bytes: the
+ * tap it came from, 0 … 3, and where output 2 is absent, 16 << t for each other tap t that is NaN; output 2:
+ * the value before the activation, of every pixel. Outputs 1 and 2 are absent where nobody needs them. Height
+ * and width before pooling are even.
+ * POOL_ACTIVATION_VJP_BIAS, its way back (attribute: the activation): inputs dy, output 1, and what the slope
+ * reads: the value before the activation of every pixel, or output 0 for rows that read y. Outputs: the
+ * gradient in front of the activation, of every pixel, and the bias gradient. Whoever reads y from output 0
+ * has a slope that is not negative, so that what flows to the other taps is +0, or NaN as the mark says. */
 
 typedef struct sl_pool_attr {
     int kernel[2], stride[2], pad[2];
@@ -123,6 +135,14 @@ typedef struct sl_update_attr {
     int n_segments;
     const sl_segment *segments;
 } sl_update_attr;
+
+/* WEIGHT_STATISTICS: inputs parameters before the update, after it, gradients (flat blocks). Output [n, 2]:
+ * of each stretch the gradient's norm, and the norm of the change by that of what was changed, 0 where that
+ * was 0. */
+typedef struct sl_stretches_attr {
+    int n;
+    const sl_segment *stretch;
+} sl_stretches_attr;
 
 typedef struct sl_clip_scale_attr { /* s = norm > limit ? limit/norm : 1 */
     float limit;

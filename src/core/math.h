@@ -12,6 +12,8 @@
 
 #include "core/real.h"
 
+#define SL_LIMIT_ANGLE R(4194304) /* of r_sin and r_cos: 2^22 */
+
 #ifdef SL_DOUBLE
 #    include "core/math_double.h"
 #else
@@ -310,12 +312,10 @@ SL_FN float r_erf(float x)
     return r_copysign(a < 1 ? near : far, x);
 }
 
-/* x = n/2 + r, |r| <= 1/4; sin(pi·r) and cos(pi·r). |x| < 2^21. */
-SL_FN void r_sin_cos_pi(float x, uint32_t *n, float *sine, float *cosine)
+/* sin(pi·r) and cos(pi·r) for |r| <= 1/4 */
+SL_FN void r_quarter_sin_cos_pi(float r, float *sine, float *cosine)
 {
-    const float magic = 12582912.0f, t = r_fma(x, 2.0f, magic);
-    const float r = r_fma(t - magic, -0.5f, x), s = r * r;
-    *n = r_bits(t);
+    const float s = r * r;
     float p = 7.9157434e-2f;
     p = r_fma(p, s, -5.989812e-1f);
     p = r_fma(p, s, 2.5501547f);
@@ -327,6 +327,13 @@ SL_FN void r_sin_cos_pi(float x, uint32_t *n, float *sine, float *cosine)
     q = r_fma(q, s, 4.0586905f);
     q = r_fma(q, s, -4.934802f);
     *cosine = r_fma(q, s, 1.0f);
+}
+/* x = n/2 + r, |r| <= 1/4; sin(pi·r) and cos(pi·r). |x| < 2^21. */
+SL_FN void r_sin_cos_pi(float x, uint32_t *n, float *sine, float *cosine)
+{
+    const float magic = 12582912.0f, t = r_fma(x, 2.0f, magic);
+    *n = r_bits(t);
+    r_quarter_sin_cos_pi(r_fma(t - magic, -0.5f, x), sine, cosine);
 }
 /* sin(pi·x), cos(pi·x) for |x| < 2^21 */
 SL_FN float r_sin_pi(float x)
@@ -344,6 +351,32 @@ SL_FN float r_cos_pi(float x)
     r_sin_cos_pi(x, &n, &sine, &cosine);
     const float y = n & 1 ? sine : cosine;
     return (n + 1) & 2 ? -y : y;
+}
+
+/* The same in units of x = n·pi/2 + pi·r; pi/2 in three parts, of which the first leaves no error. */
+SL_FN void r_sin_cos(float x, uint32_t *n, float *sine, float *cosine)
+{
+    const float magic = 12582912.0f, t = r_fma(x, 0.636619772f, magic), k = t - magic;
+    const float r = r_fma(-k, -1.71512451e-15f, r_fma(-k, -4.37113883e-8f, r_fma(-k, 1.57079637f, x)));
+    *n = r_bits(t);
+    r_quarter_sin_cos_pi(0.318309886f * r, sine, cosine);
+}
+/* Beyond SL_LIMIT_ANGLE both are 0: neighbouring floats are then half a radian apart. */
+SL_FN float r_sin(float x)
+{
+    uint32_t n;
+    float sine, cosine;
+    r_sin_cos(x, &n, &sine, &cosine);
+    const float y = n & 1 ? cosine : sine, signed_y = n & 2 ? -y : y;
+    return r_abs(x) < SL_LIMIT_ANGLE ? signed_y : x == x ? 0.0f : x;
+}
+SL_FN float r_cos(float x)
+{
+    uint32_t n;
+    float sine, cosine;
+    r_sin_cos(x, &n, &sine, &cosine);
+    const float y = n & 1 ? sine : cosine, signed_y = (n + 1) & 2 ? -y : y;
+    return r_abs(x) < SL_LIMIT_ANGLE ? signed_y : x == x ? 0.0f : x;
 }
 #endif
 
@@ -392,6 +425,33 @@ SL_FN real r_sigmoid_slope(real x)
 SL_FN real r_normal_pdf(real x)
 {
     return R(0.39894228040143268) * r_gauss(x);
+}
+
+/* What expressions are made of (core/formula.def). a·b, but 0 where one is 0 and the other infinite. */
+SL_FN real r_product(real a, real b)
+{
+    const real p = a * b;
+    return ((p == p) | (a != a) | (b != b)) ? p : R(0);
+}
+SL_FN real r_expm1(real x)
+{
+    const real m = r_expm1_minus(r_abs(x));
+    return x > 0 ? -m * r_exp(x) : m;
+}
+SL_FN real r_max(real a, real b)
+{
+    return a > b ? a : a <= b ? b : a + b;
+}
+SL_FN real r_min(real a, real b)
+{
+    return a < b ? a : a >= b ? b : a + b;
+}
+/* c where a > b, d where a < b; where they are equal, the number between c and d that is nearest to 0. */
+SL_FN real r_max_slope(real a, real b, real c, real d)
+{
+    const real low = r_min(c, d), high = r_max(c, d);
+    const real least = low > 0 ? low : high < 0 ? high : low == low ? R(0) : low;
+    return a > b ? c : a < b ? d : a == b ? least : a + b;
 }
 
 /* x·g where g is a function of x, NaN where x is: 0 where g is 0, though x be infinite. */

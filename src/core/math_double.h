@@ -81,6 +81,14 @@ SL_FN double r_normal_cdf_of(double x, double g)
     (void)g;
     return r_normal_cdf(x);
 }
+SL_FN double r_sin(double x)
+{
+    return fabs(x) < SL_LIMIT_ANGLE ? sin(x) : x == x ? 0 : x;
+}
+SL_FN double r_cos(double x)
+{
+    return fabs(x) < SL_LIMIT_ANGLE ? cos(x) : x == x ? 0 : x;
+}
 /* With the argument reduced first: exact at multiples of 1/2. */
 SL_FN double r_sin_pi(double x)
 {

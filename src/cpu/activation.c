@@ -1,23 +1,15 @@
 /* Bias and activation: forward, slope, and the sums of their gradients. Every loop over elements is made from
- * a row of activations.def. Work goes in stretches of at most STRETCH elements, for which what belongs to a
- * column (bias, learned parameter) has been laid out element by element, so that the loops know no columns.
+ * a row of activations.def, or is a formula's program. Work goes in stretches of at most STRETCH elements,
+ * for which what belongs to a column (bias, learned parameter) has been laid out element by element, so that
+ * the loops know no columns.
  */
 #include "cpu/activation.h"
 
 #include "core/activation.h"
 #include "core/activation_rows.h"
+#include "cpu/formula.h"
+#include "cpu/loops.h"
 #include "cpu/reduce.h"
-
-/* In place is allowed: element i of the output may be element i of an input. So the pointers are not
- * restrict, and the compiler is told instead that no iteration reads what another one writes. */
-#if defined(__clang__)
-#    define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#    define INDEPENDENT _Pragma("GCC ivdep")
-#else
-#    define INDEPENDENT
-#endif
-#define EACH INDEPENDENT for (int64_t i = 0; i < n; i++)
 
 enum {
     STRETCH = 1024, /* elements that one call of a loop gets: a buffer of them stays in the first cache */
@@ -37,7 +29,7 @@ typedef void slope_loop(int64_t n, const real *dy, const real *at, const real *a
                         real *dx);
 
 typedef struct row_loops {
-    bool reads_nothing, long_value, long_slope; /* long: in two steps */
+    bool long_value, long_slope; /* in two steps */
     value_loop *value;
     slope_loop *slope, *slope_a;
 } row_loops;
@@ -97,7 +89,7 @@ typedef struct row_loops {
 
 static const row_loops rows[SL_ROW_COUNT] = {
 #define ACTIVATION(id, name, parameters, reads, value, slope, slope_a, kinks)                                \
-    {reads, sl_value_steps_##id > 1, sl_slope_steps_##id > 1, value_##id, slope_##id, slope_a_##id},
+    {sl_value_steps_##id > 1, sl_slope_steps_##id > 1, value_##id, slope_##id, slope_a_##id},
 #include "slope/activations.def"
 #undef ACTIVATION
 };
@@ -105,6 +97,11 @@ static const row_loops rows[SL_ROW_COUNT] = {
 static void add_loop(int64_t n, const real *x, const real *bias, real *y)
 {
     EACH y[i] = x[i] + bias[i];
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 static void fill(real *to, int64_t n, real value)
@@ -127,30 +124,59 @@ static inline void ask(const real *from)
     for (size_t i = 0; i < PIECE * sizeof *from; i += 64) __builtin_prefetch(at + i);
 }
 
-/* f(x + bias) -> y, and dy times a slope -> to, piece by piece. */
-static void values(const row_loops *row, int64_t n, const real *x, const real *bias, const real *a,
-                   int a_step, real b, real *y)
+/* What a call computes, a row or a formula, and its parameters: laid out element by element where their step
+ * is
+ * 1. A row has one. */
+typedef struct function {
+    const row_loops *row;
+    const sl_formula *formula;
+    slope_loop *slope; /* by x or by a parameter */
+    const sl_formula_program *program;
+    real a, b;
+} function;
+
+static function function_of(const sl_activation_attr *attr)
 {
+    if (attr->formula) return (function){.formula = attr->formula, .program = &attr->formula->slope};
+    const row_loops *row = &rows[attr->id];
+    return (function){.row = row, .slope = row->slope, .a = attr->a, .b = attr->b};
+}
+
+/* f(x + bias) -> y, and dy times a slope -> to, piece by piece. */
+static void values(const function *f, int64_t n, const real *x, const real *bias, const formula_parameters *a,
+                   real *y)
+{
+    const row_loops *row = f->row;
+    if (!row) {
+        SL_JOIN(sl_formula_run, SL_SUFFIX)(f->formula, &f->formula->value, n, x, bias, a, NULL, y);
+        return;
+    }
     const int64_t piece = row->long_value ? PIECE : n;
     for (int64_t i = 0; i < n; i += piece) {
         if (row->long_value && n >= PIECE) ask(x + i);
-        row->value(n - i < piece ? n - i : piece, x + i, bias ? bias + i : NULL, a + i * a_step, a_step, b,
-                   y + i);
+        row->value(n - i < piece ? n - i : piece, x + i, bias ? bias + i : NULL, a->at[0] + i * a->step[0],
+                   a->step[0], f->b, y + i);
     }
 }
-static void slopes(const row_loops *row, slope_loop *loop, int64_t n, const real *dy, const real *at,
-                   const real *a, int a_step, real b, real *to)
+static void slopes(const function *f, int64_t n, const real *dy, const real *at, const formula_parameters *a,
+                   real *to)
 {
+    const row_loops *row = f->row;
+    if (!row) {
+        SL_JOIN(sl_formula_run, SL_SUFFIX)(f->formula, f->program, n, at, NULL, a, dy, to);
+        return;
+    }
     const int64_t piece = row->long_slope ? PIECE : n;
     for (int64_t i = 0; i < n; i += piece) {
         if (row->long_slope && n >= PIECE) ask(dy + i), ask(at + i);
-        loop(n - i < piece ? n - i : piece, dy + i, at ? at + i : NULL, a + i * a_step, a_step, b, to + i);
+        f->slope(n - i < piece ? n - i : piece, dy + i, at ? at + i : NULL, a->at[0] + i * a->step[0],
+                 a->step[0], f->b, to + i);
     }
 }
 
 /* f(x + bias) -> y, x + bias -> z unless that is NULL. */
-static void forward(const row_loops *row, int64_t n, const real *x, const real *bias, const real *a,
-                    int a_step, real b, real *y, real *z)
+static void forward(const function *f, int64_t n, const real *x, const real *bias,
+                    const formula_parameters *a, real *y, real *z)
 {
     if (z) {
         if (bias)
@@ -160,38 +186,41 @@ static void forward(const row_loops *row, int64_t n, const real *x, const real *
         x = z;
         bias = NULL;
     }
-    values(row, n, x, bias, a, a_step, b, y);
+    values(f, n, x, bias, a, y);
 }
 
 void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias, int bias_stride,
                                      const sl_activation_attr *attr, const real *parameter,
                                      int parameter_stride, real *y, real *z_out)
 {
-    const row_loops *row = &rows[attr->id];
-    const real a = attr->a, b = attr->b;
-    if (!parameter) {
-        parameter = &a;
-        parameter_stride = 0;
-    }
+    const function f = function_of(attr);
+    formula_parameters a = {.at = {parameter ? parameter : &f.a}, .step = {parameter ? parameter_stride : 0}};
     if (!bias || bias_stride) {
-        forward(row, n, z, bias, parameter, parameter_stride, b, y, z_out);
+        forward(&f, n, z, bias, &a, y, z_out);
         return;
     }
     real same[STRETCH];
     fill(same, n < STRETCH ? n : STRETCH, *bias);
-    for (int64_t i = 0; i < n; i += STRETCH)
-        forward(row, n - i < STRETCH ? n - i : STRETCH, z + i, same, parameter + i * parameter_stride,
-                parameter_stride, b, y + i, z_out ? z_out + i : NULL);
+    for (int64_t i = 0; i < n; i += STRETCH, a.at[0] += STRETCH * a.step[0])
+        forward(&f, n - i < STRETCH ? n - i : STRETCH, z + i, same, &a, y + i, z_out ? z_out + i : NULL);
+}
+
+void SL_JOIN(sl_epilogue_slope, SL_SUFFIX)(int64_t n, const real *dy, const real *at,
+                                           const sl_activation_attr *attr, real *dx)
+{
+    const function f = function_of(attr);
+    const formula_parameters a = {.at = {&f.a}};
+    slopes(&f, n, dy, at, &a, dx);
 }
 
 void SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)(int64_t n, const real *dy, const real *z,
                                          const sl_activation_attr *attr, real *room, real *dx)
 {
-    const row_loops *row = &rows[attr->id];
-    const real a = attr->a, b = attr->b;
-    const bool reads_y = sl_activation_row_info(attr->id)->reads == SL_READS_Y;
-    if (reads_y) values(row, n, z, NULL, &a, 0, b, room);
-    slopes(row, row->slope, n, dy, reads_y ? room : z, &a, 0, b, dx);
+    const function f = function_of(attr);
+    const formula_parameters a = {.at = {&f.a}};
+    const bool reads_y = sl_activation_slope_reads(attr) == SL_READS_Y;
+    if (reads_y) values(&f, n, z, NULL, &a, room);
+    slopes(&f, n, dy, reads_y ? room : z, &a, dx);
 }
 
 /* --- whole tensors
@@ -199,15 +228,15 @@ void SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)(int64_t n, const real *dy, const real *
 
 /* One call, taken apart. Vectors have one element per column or one for all; NULL: none. */
 typedef struct job {
-    const row_loops *row;
-    real a_value, b;
+    function f;              /* neither row nor formula: the bias alone */
     const real *x, *dy, *at; /* inputs of as many elements as the tensor */
-    const real *bias, *a;    /* vectors */
-    bool bias_wide, a_wide;  /* one element per column */
+    const real *bias;        /* vector */
+    formula_parameters a;    /* vectors */
+    int n_a;                 /* how many */
+    bool bias_wide, a_wide;  /* one element per column; of a, any */
     real *y, *z;             /* outputs; z: x + bias */
     int64_t count, columns;  /* of the tensor */
     int64_t group, parts;    /* a stretch is `group` rows (parts 1), or one of `parts` parts of a row */
-    bool terms_a;            /* reductions: dy·(slope by a), not dy·slope */
     bool flat;               /* reductions: one sum over all elements, not one per column */
     int64_t valid;           /* rows, or elements, that are summed */
     real *sums;              /* one row of sums per leaf block */
@@ -215,14 +244,44 @@ typedef struct job {
 
 static void set_activation(job *j, const sl_call *call, int parameter_input)
 {
-    const sl_activation_attr *attr = call->attr;
-    j->row = &rows[attr->id];
-    j->a_value = attr->a;
-    j->b = attr->b;
-    if (call->n_in > parameter_input) {
-        j->a = sl_in(call, parameter_input);
-        j->a_wide = sl_shape_count(call->in[parameter_input].shape) > 1;
+    j->f = function_of(call->attr);
+    j->n_a = 1;
+    j->a.at[0] = &j->f.a;
+    if (call->n_in <= parameter_input) return;
+    j->n_a = call->n_in - parameter_input;
+    for (int k = 0; k < j->n_a; k++) {
+        j->a.at[k] = sl_in(call, parameter_input + k);
+        j->a.step[k] = sl_shape_count(call->in[parameter_input + k].shape) > 1;
+        j->a_wide = j->a_wide || j->a.step[k];
     }
+}
+
+/* The parameters of elements first … first+n-1; what is wide is laid out in `buffer`, n for each. */
+static formula_parameters lay_out(const job *j, int64_t first, int64_t n, real *buffer)
+{
+    formula_parameters a = j->a;
+    for (int k = 0; k < j->n_a; k++, buffer += n) {
+        const real *from = a.at[k];
+        if (!a.step[k]) continue;
+        a.at[k] = buffer;
+        const int64_t column = first % j->columns, rest = smaller(n, j->columns - column);
+        memcpy(buffer, from + column, (size_t)rest * sizeof *buffer);
+        repeat(buffer + rest, n - rest, from, j->columns);
+    }
+    return a;
+}
+
+/* Those from `column` on. */
+static formula_parameters shifted(formula_parameters a, int64_t column)
+{
+    for (int k = 0; k < SL_FORMULA_PARAMETERS; k++)
+        if (a.step[k]) a.at[k] += column;
+    return a;
+}
+
+static bool is_bias(const job *j)
+{
+    return !j->f.row && !j->f.formula;
 }
 
 static void set_bias(job *j, const sl_call *call)
@@ -251,16 +310,15 @@ static void stretch_task(void *arg, int64_t first, int64_t last, int worker)
 {
     (void)worker;
     const job *j = arg;
-    real bias_buffer[STRETCH], a_buffer[STRETCH];
-    const real *bias = j->bias, *a = j->a ? j->a : &j->a_value;
+    real bias_buffer[STRETCH], a_buffer[SL_FORMULA_PARAMETERS * STRETCH];
+    const real *bias = j->bias;
     const bool one_part = j->parts == 1;
+    const formula_parameters a = one_part ? lay_out(j, 0, j->group * j->columns, a_buffer) : j->a;
     if (bias && !j->bias_wide)
         fill(bias_buffer, STRETCH, *bias);
     else if (bias && one_part)
         repeat(bias_buffer, j->group * j->columns, bias, j->columns);
-    if (j->a_wide && one_part) repeat(a_buffer, j->group * j->columns, a, j->columns);
     if (bias && (one_part || !j->bias_wide)) bias = bias_buffer;
-    if (j->a_wide && one_part) a = a_buffer;
 
     for (int64_t s = first; s < last; s++) {
         const int64_t column = s % j->parts * STRETCH;
@@ -269,14 +327,13 @@ static void stretch_task(void *arg, int64_t first, int64_t last, int worker)
         const int64_t left = j->count - start, most = room < STRETCH ? room : STRETCH;
         const int64_t n = left < most ? left : most;
         const real *stretch_bias = bias ? bias + (j->bias_wide ? column : 0) : NULL;
-        const real *stretch_a = a + (j->a_wide ? column : 0);
-        if (!j->row)
+        const formula_parameters stretch_a = shifted(a, column);
+        if (is_bias(j))
             add_loop(n, j->x + start, stretch_bias, j->y + start);
         else if (j->dy)
-            slopes(j->row, j->row->slope, n, j->dy + start, j->at ? j->at + start : NULL, stretch_a,
-                   j->a_wide, j->b, j->y + start);
+            slopes(&j->f, n, j->dy + start, j->at ? j->at + start : NULL, &stretch_a, j->y + start);
         else
-            forward(j->row, n, j->x + start, stretch_bias, stretch_a, j->a_wide, j->b, j->y + start,
+            forward(&j->f, n, j->x + start, stretch_bias, &stretch_a, j->y + start,
                     j->z ? j->z + start : NULL);
     }
 }
@@ -312,11 +369,10 @@ static void run_bias_activation(const sl_call *call)
     run_stretches(call, &j);
 }
 
-/* Inputs of every slope: dy, then what the row reads, then the learned parameter. */
+/* Inputs of every slope: dy, then what the row reads, then the learned parameters. */
 static void set_slope(job *j, const sl_call *call)
 {
-    const sl_activation_attr *attr = call->attr;
-    const bool reads_nothing = rows[attr->id].reads_nothing;
+    const bool reads_nothing = sl_activation_slope_reads(call->attr) == SL_READS_NOTHING;
     set_activation(j, call, reads_nothing ? 1 : 2);
     j->dy = sl_in(call, 0);
     j->at = reads_nothing ? NULL : sl_in(call, 1);
@@ -336,18 +392,13 @@ static void run_activation_vjp(const sl_call *call)
 enum { STRIP = SL_LANES * SL_PANEL }; /* terms made before they are added */
 
 /* The terms start … start+n-1 of the sums, in `buffer` or where they lie. */
-static const real *make_terms(const job *j, int64_t start, int64_t n, const real *a, real *buffer)
+static const real *make_terms(const job *j, int64_t start, int64_t n, const formula_parameters *a,
+                              real *buffer)
 {
-    if (!j->row) return j->dy + start;
+    if (is_bias(j)) return j->dy + start;
     real *to = j->y ? j->y + start : buffer;
-    slope_loop *loop = j->terms_a ? j->row->slope_a : j->row->slope;
-    slopes(j->row, loop, n, j->dy + start, j->at ? j->at + start : NULL, a, j->a_wide, j->b, to);
+    slopes(&j->f, n, j->dy + start, j->at ? j->at + start : NULL, a, to);
     return to;
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Rows that a reduction visits: those it sums, or all where it writes the slopes too. */
@@ -362,23 +413,19 @@ static void column_task(void *arg, int64_t first, int64_t last, int worker)
 {
     (void)worker;
     const job *j = arg;
-    real acc[STRIP], buffer[STRIP], a_buffer[STRIP];
+    real acc[STRIP], buffer[STRIP], a_buffer[SL_FORMULA_PARAMETERS * STRIP];
     const int64_t panels = (j->columns + SL_PANEL - 1) / SL_PANEL;
     const int64_t strip = panels == 1 ? SL_LANES : 1;
-    const real *a = j->a ? j->a : &j->a_value;
-    if (j->a_wide && panels == 1) {
-        repeat(a_buffer, strip * j->columns, a, j->columns);
-        a = a_buffer;
-    }
+    const formula_parameters a = panels == 1 ? lay_out(j, 0, strip * j->columns, a_buffer) : j->a;
     for (int64_t unit = first; unit < last; unit++) {
         const int64_t block = unit / panels, column = unit % panels * SL_PANEL;
         const int64_t width = smaller(SL_PANEL, j->columns - column);
+        const formula_parameters panel_a = shifted(a, column);
         const int64_t end = smaller((block + 1) * SL_LEAF, visited(j, j->count / j->columns));
         sl_lanes_clear(acc, width);
         for (int64_t r = block * SL_LEAF; r < end; r += strip) {
             const int64_t n = smaller(strip, end - r), summed = smaller(n, j->valid - r);
-            const real *terms =
-                make_terms(j, r * j->columns + column, n * width, a + (j->a_wide ? column : 0), buffer);
+            const real *terms = make_terms(j, r * j->columns + column, n * width, &panel_a, buffer);
             if (summed > 0) sl_lanes_add(acc, strip == 1 ? r : 0, terms, summed * width);
         }
         sl_lanes_fold(acc, width);
@@ -391,15 +438,11 @@ static void flat_task(void *arg, int64_t first, int64_t last, int worker)
 {
     (void)worker;
     const job *j = arg;
-    real buffer[SL_LEAF], gathered[SL_LEAF];
+    real buffer[SL_LEAF], a_buffer[SL_FORMULA_PARAMETERS * SL_LEAF];
     for (int64_t block = first; block < last; block++) {
         const int64_t start = block * SL_LEAF, n = smaller(SL_LEAF, visited(j, j->count) - start);
-        const real *terms = buffer, *a = j->a ? j->a : &j->a_value;
-        if (j->a_wide) {
-            for (int64_t i = 0; i < n; i++) gathered[i] = a[(start + i) % j->columns];
-            a = gathered;
-        }
-        terms = make_terms(j, start, n, a, buffer);
+        const formula_parameters a = lay_out(j, start, n, a_buffer);
+        const real *terms = make_terms(j, start, n, &a, buffer);
         j->sums[block] = sl_leaf_sum(terms, smaller(n, j->valid - start > 0 ? j->valid - start : 0));
     }
 }
@@ -452,8 +495,13 @@ static void run_bias_vjp(const sl_call *call)
 
 static void run_activation_vjp_parameter(const sl_call *call)
 {
-    job j = {.terms_a = true};
+    const sl_activation_attr *attr = call->attr;
+    job j = {0};
     set_slope(&j, call);
+    if (attr->formula)
+        j.f.program = &attr->formula->by[attr->parameter];
+    else
+        j.f.slope = j.f.row->slope_a;
     run_sums(call, &j, 0);
 }
 
@@ -465,6 +513,16 @@ static void run_activation_vjp_bias(const sl_call *call)
         run_sums(call, &j, 1);
     else
         run_stretches(call, &j);
+}
+
+void SL_JOIN(sl_slopes, SL_SUFFIX)(const sl_call *call, int64_t first, int64_t n, real *to)
+{
+    job j = {0};
+    real ones[STRETCH], a_buffer[SL_FORMULA_PARAMETERS * STRETCH];
+    set_slope(&j, call);
+    const formula_parameters a = lay_out(&j, first, n, a_buffer);
+    fill(ones, n, 1);
+    slopes(&j.f, n, ones, j.at ? j.at + first : NULL, &a, to);
 }
 
 const sl_kernel SL_KERNELS(activation)[] = {

@@ -12,7 +12,15 @@ void SL_JOIN(sl_epilogue, SL_SUFFIX)(int64_t n, const real *z, const real *bias,
                                      const sl_activation_attr *attr, const real *parameter,
                                      int parameter_stride, real *y, real *z_out);
 
+/* dy·f' -> dx for n elements, `at` as the row reads. dx may be dy. */
+void SL_JOIN(sl_epilogue_slope, SL_SUFFIX)(int64_t n, const real *dy, const real *at,
+                                           const sl_activation_attr *attr, real *dx);
+
 /* dy·f'(z) -> dx for n elements; `room` is for n more. dx may be dy. */
 void SL_JOIN(sl_epilogue_vjp, SL_SUFFIX)(int64_t n, const real *dy, const real *z,
                                          const sl_activation_attr *attr, real *room, real *dx);
+
+/* f'(..) -> to for elements first … first+n-1, at most 1024, of a call whose inputs are those of
+ * ACTIVATION_VJP; its input 0, there dy, is not read. */
+void SL_JOIN(sl_slopes, SL_SUFFIX)(const sl_call *call, int64_t first, int64_t n, real *to);
 #endif

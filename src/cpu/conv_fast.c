@@ -7,6 +7,7 @@
  * list of runs and no tap is ever multiplied by padding. Weights are packed once a call, for the input
  * gradient with the taps reversed and each transposed, which makes k run as core/sum.h says. */
 #include "cpu/conv_line.h"
+#include "cpu/conv_pool.h"
 #include "cpu/product_after.h"
 #include "cpu/product_shape.h"
 #include "cpu/product_weight.h"
@@ -38,7 +39,9 @@ typedef struct gather_job {
     const float *from, *packed;
     const float *weights;
     bool reversed, line;
+    bool pooled; /* a block lies in a worker's space, and only what its windows keep is stored */
     float *to, *pack_to;
+    uint8_t *codes;
     char *space; /* of worker 0; the others' follow */
     size_t space_each;
     struct result_pixel *pixels; /* of a row, class by class as in x.members */
@@ -125,6 +128,8 @@ typedef struct gather_space {
     int64_t *chunk_runs; /* runs of chunk c: from chunk_runs[c] */
     int64_t *steps;      /* the same k by k */
     float *levels;
+    float *block;
+    int32_t *taken; /* taps of a row of windows */
     bool by_steps;
 } gather_space;
 
@@ -140,14 +145,17 @@ static size_t gather_space_cut(const gather_job *job, char *base, gather_space *
                             runs * sizeof *s->runs,
                             (size_t)(job->chunks + 1) * sizeof *s->chunk_runs,
                             steps * sizeof *s->steps,
-                            (size_t)(tile_levels(job->chunks) * TILE_MOST) * sizeof *s->levels};
-    void *at[7];
+                            (size_t)(tile_levels(job->chunks) * TILE_MOST) * sizeof *s->levels,
+                            job->pooled ? pixels * (size_t)job->to_channels * sizeof *s->block : 0,
+                            job->pooled ? (size_t)(job->x.positions / 2 * job->to_channels) * sizeof *s->taken
+                                        : 0};
+    void *at[9];
     size_t bytes = 0;
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 9; i++) {
         at[i] = base ? base + bytes : NULL;
         bytes += tile_rounded(sizes[i]);
     }
-    if (base) *s = (gather_space){at[0], at[1], at[2], at[3], at[4], at[5], at[6]};
+    if (base) *s = (gather_space){at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8]};
     return bytes;
 }
 
@@ -217,24 +225,25 @@ static void class_tiles(const gather_job *job, const gather_space *s, int64_t pi
     }
 }
 
-static void line_block(const gather_job *job, gather_space *s, int64_t first, int64_t last)
+static void line_block(const gather_job *job, gather_space *s, int64_t first, int64_t last, float *to)
 {
     const axis *y = &job->y, *x = &job->x;
     for (int64_t row = first; row < last; row++)
         line_row(job->from + (row / y->positions * y->source + row % y->positions) * x->source, s->steps,
-                 job->k, job->packed, job->to + row * x->positions * job->to_channels, x->positions,
+                 job->k, job->packed, to + (row - first) * x->positions * job->to_channels, x->positions,
                  job->to_channels);
 }
 
-static void class_blocks(const gather_job *job, gather_space *s, int64_t first, int64_t last)
+static void class_blocks(const gather_job *job, gather_space *s, int64_t first, int64_t last, float *to_rows)
 {
     const axis *y = &job->y, *x = &job->x;
     for (int cy = 0; cy < y->classes; cy++) {
         int64_t rows = 0, image = first / y->positions, p = first % y->positions;
         for (int64_t row = first; row < last; row++) {
             if (y->class_of[p] == cy)
-                s->rows[rows++] = (result_row){job->from + image * y->source * x->source * job->from_channels,
-                                               y->first[p], job->to + row * x->positions * job->to_channels};
+                s->rows[rows++] =
+                    (result_row){job->from + image * y->source * x->source * job->from_channels, y->first[p],
+                                 to_rows + (row - first) * x->positions * job->to_channels};
             if (++p == y->positions) p = 0, image++;
         }
         for (int cx = 0; cx < x->classes && rows > 0; cx++) {
@@ -256,13 +265,30 @@ static void class_blocks(const gather_job *job, gather_space *s, int64_t first, 
     }
 }
 
+/* Two rows of the result at x -> one of windows, whose first element is number `at`. */
+static void keep_windows(const gather_job *job, const float *x, int64_t at, int32_t *taken)
+{
+    const int64_t below = job->x.positions * job->to_channels, n = below / 2;
+    pool_two_rows(x, below, job->to_channels, job->to + at, taken, !job->after.z);
+    if (!job->codes) return;
+    uint8_t *restrict codes = job->codes + at;
+    for (int64_t i = 0; i < n; i++) codes[i] = (uint8_t)taken[i];
+}
+
 /* Rows [first, last) of the result, counted over all images. */
 static void gather_block(const gather_job *job, gather_space *s, int64_t first, int64_t last)
 {
-    const axis *x = &job->x;
-    (job->line ? line_block : class_blocks)(job, s, first, last);
-    product_finish(&job->after, first * x->positions, last * x->positions, 0, job->to_channels,
-                   job->to_channels);
+    const int64_t row = job->x.positions * job->to_channels;
+    product_after after = job->after;
+    if (job->pooled)
+        after.y = s->block;
+    else
+        after.y += first * row;
+    if (after.z) after.z += first * row;
+    (job->line ? line_block : class_blocks)(job, s, first, last, after.y);
+    product_finish(&after, 0, (last - first) * job->x.positions, 0, job->to_channels, job->to_channels);
+    for (int64_t r = first; job->pooled && r < last; r += 2)
+        keep_windows(job, after.y + (r - first) * row, r / 2 * (row / 2), s->taken);
 }
 
 static void gather_rows(void *arg, int64_t first, int64_t last, int worker)
@@ -271,8 +297,9 @@ static void gather_rows(void *arg, int64_t first, int64_t last, int worker)
     gather_space space = {0};
     gather_space_cut(job, job->space + (size_t)worker * job->space_each, &space);
     if (job->line) class_runs(job, job->y.set[0], job->x.set[0], &space);
-    for (int64_t row = first; row < last; row += job->block_rows)
-        gather_block(job, &space, row, tile_smaller(row + job->block_rows, last));
+    const int64_t end = job->pooled ? 2 * last : last;
+    for (int64_t row = job->pooled ? 2 * first : first; row < end; row += job->block_rows)
+        gather_block(job, &space, row, tile_smaller(row + job->block_rows, end));
 }
 
 /* --- weights ---------------------------------------------------------------------------------------------
@@ -301,6 +328,7 @@ static gather_job gather_plan(const sl_call *call)
 {
     const conv_shape s = conv_shape_of(call);
     gather_job job = {.reversed = call->op == SL_OP_CONV2D_VJP_INPUT, .images = s.n};
+    job.pooled = call->op == SL_OP_CONV2D_BIAS_ACTIVATION_POOL;
     job.y = (axis){.positions = job.reversed ? s.h : s.oh,
                    .source = job.reversed ? s.oh : s.h,
                    .taps = s.attr->kernel[0]};
@@ -321,6 +349,7 @@ static gather_job gather_plan(const sl_call *call)
     /* Several images: as many as fill tiles with one pixel of each. */
     const int64_t fill = TILE_ROWS(TILE_VECTORS_FOR(job.to_channels)) * job.y.positions;
     if (job.reversed && job.block_rows > fill / 2) job.block_rows = (job.block_rows + fill / 2) / fill * fill;
+    if (job.pooled) job.block_rows += job.block_rows % 2;
     job.block_rows = tile_smaller(job.block_rows, job.images * job.y.positions);
     job.space_each = gather_space_cut(&job, NULL, NULL);
     return job;
@@ -369,6 +398,7 @@ static void gather(const sl_call *call, const sl_activation_attr *activation)
     job.from = sl_in(call, 0);
     job.weights = sl_in(call, 1);
     job.to = sl_out(call, 0);
+    job.codes = job.pooled ? call->out[1].data : NULL;
     job.packed = job.pack_to;
     const int64_t panels = tile_panels(job.to_channels);
     if (panels == 1 && !job.reversed && tile_padded(job.to_channels) == job.to_channels)
@@ -377,7 +407,8 @@ static void gather(const sl_call *call, const sl_activation_attr *activation)
         sl_parallel(call, pack_taps, &job, panels * job.y.taps * job.x.taps,
                     PART_PACKED / (job.from_channels * TILE_WIDTH) + 1);
     const int64_t row = job.x.positions * job.k * job.to_channels;
-    sl_parallel(call, gather_rows, &job, job.images * job.y.positions, TILE_PART / (row + 1) + 1);
+    const int64_t rows = job.images * job.y.positions / (job.pooled ? 2 : 1);
+    sl_parallel(call, gather_rows, &job, rows, TILE_PART / (row + 1) + 1);
 }
 
 static void conv2d(const sl_call *call)
@@ -395,6 +426,7 @@ const sl_kernel SL_KERNELS(conv_fast)[] = {
     {SL_OP_CONV2D, "tiles", gather_supports, gather_workspace, conv2d},
     {SL_OP_CONV2D_VJP_INPUT, "tiles", gather_supports, gather_workspace, conv2d},
     {SL_OP_CONV2D_BIAS_ACTIVATION, "tiles", gather_supports, gather_workspace, conv2d_bias_activation},
+    {SL_OP_CONV2D_BIAS_ACTIVATION_POOL, "tiles", gather_supports, gather_workspace, conv2d_bias_activation},
     {SL_OP_CONV2D_VJP_WEIGHT, "tiles", NULL, weight_workspace, weight_gradient},
     {0},
 };

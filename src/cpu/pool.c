@@ -1,8 +1,6 @@
 /* Pooling over windows of [n, h, w, c] images, along the channels. A window of 2 × 2 that moves by 2
  * without padding has its own loops, which give the same bits. */
-#include <string.h>
-
-#include "cpu/cpu.h"
+#include "cpu/pool_panel.h"
 
 typedef struct geometry {
     const sl_call *call;
@@ -52,80 +50,6 @@ static void run_rows(const geometry *g, sl_task *task, int64_t rows, int64_t row
     sl_parallel(g->call, task, (void *)g, rows, (1 << 15) / (row_cost + 1) + 1);
 }
 
-/* Channels are taken eight at a time, as one vector whose running values stay in registers from tap to tap.
- * Fewer channels are gathered into such a vector. */
-enum { PANEL = 8 };
-typedef real panel __attribute__((vector_size(PANEL * sizeof(real))));
-typedef int32_t indices __attribute__((vector_size(PANEL * sizeof(int32_t))));
-#ifdef SL_DOUBLE
-typedef int64_t flag; /* as wide as real: what a comparison of panels gives, -1 for true */
-#else
-typedef int32_t flag;
-#endif
-typedef flag flags __attribute__((vector_size(PANEL * sizeof(flag))));
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* By pointer, because vectors as parameters have no stable binary interface (-Wpsabi). */
-INLINE void load(panel *v, const real *x, int64_t width)
-{
-    *v = (panel){0};
-    if (width == PANEL)
-        memcpy(v, x, sizeof *v);
-    else
-        for (int64_t i = 0; i < width; i++) (*v)[i] = x[i];
-}
-
-INLINE void store(real *y, const panel *v, int64_t width)
-{
-    if (width == PANEL)
-        memcpy(y, v, sizeof *v);
-    else
-        for (int64_t i = 0; i < width; i++) y[i] = (*v)[i];
-}
-
-INLINE void load_indices(flags *index, const int32_t *x, int64_t width)
-{
-    indices v = {0};
-    if (width == PANEL)
-        memcpy(&v, x, sizeof v);
-    else
-        for (int64_t i = 0; i < width; i++) v[i] = x[i];
-    *index = __builtin_convertvector(v, flags);
-}
-
-INLINE void store_indices(int32_t *y, const flags *index, int64_t width)
-{
-    const indices v = __builtin_convertvector(*index, indices);
-    if (width == PANEL)
-        memcpy(y, &v, sizeof v);
-    else
-        for (int64_t i = 0; i < width; i++) y[i] = v[i];
-}
-
-/* value where the flag is set, else +0 */
-#define WHERE(set, value) ((panel)((flags)(value) & (set)))
-
-/* Runs `call` for every panel: f is its first channel, WIDTH its size, a constant where it is full. */
-#define EACH_PANEL(channels, call)                                                                           \
-    for (int64_t f = 0; f < (channels); f += PANEL) {                                                        \
-        if ((channels)-f >= PANEL) {                                                                         \
-            enum { WIDTH = PANEL };                                                                          \
-            call;                                                                                            \
-        } else {                                                                                             \
-            const int64_t WIDTH = (channels)-f;                                                              \
-            call;                                                                                            \
-        }                                                                                                    \
-    }
-
-/* A later tap is taken where it is greater or NaN. */
-INLINE void take_tap(panel *best, flags *index, const panel *x, int64_t tap)
-{
-    const flags take = (*x > *best) | (*x != *x);
-    *best = (panel)(((flags)*x & take) | ((flags)*best & ~take));
-    *index = (((flags){0} + (flag)tap) & take) | (*index & ~take);
-}
-
 /* `image` points to the panel's first channel; index may be NULL. */
 INLINE void max_window(const geometry *g, const real *image, taps row, taps column, real *y, int32_t *index,
                        int64_t width)
@@ -167,19 +91,12 @@ static void max_pool_task(void *arg, int64_t first, int64_t last, int worker)
     }
 }
 
-/* The window of a, b over d, e. */
-INLINE void max_of_four(const real *a, const real *b, const real *d, const real *e, real *y, int32_t *index,
-                        int64_t width)
+INLINE void largest_of_four(const real *a, const real *b, const real *d, const real *e, real *y,
+                            int32_t *index, int64_t width)
 {
-    panel best, x;
-    flags at = {0};
-    load(&best, a, width);
-    load(&x, b, width);
-    take_tap(&best, &at, &x, 1);
-    load(&x, d, width);
-    take_tap(&best, &at, &x, 2);
-    load(&x, e, width);
-    take_tap(&best, &at, &x, 3);
+    panel best;
+    flags at;
+    max_of_four(a, b, d, e, &best, &at, width);
     store(y, &best, width);
     if (index) store_indices(index, &at, width);
 }
@@ -196,8 +113,8 @@ static void max_pool_2x2_task(void *arg, int64_t first, int64_t last, int worker
         for (int64_t ox = 0; ox < g->ow; ox++, x += 2 * c, below += 2 * c) {
             const int64_t at = (r * g->ow + ox) * c;
             real *y = sl_out(g->call, 0) + at;
-            EACH_PANEL(c, max_of_four(x + f, x + c + f, below + f, below + c + f, y + f,
-                                      index ? index + at + f : NULL, WIDTH))
+            EACH_PANEL(c, largest_of_four(x + f, x + c + f, below + f, below + c + f, y + f,
+                                          index ? index + at + f : NULL, WIDTH))
         }
     }
 }

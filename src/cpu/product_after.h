@@ -46,7 +46,7 @@ static inline product_after product_after_of(const sl_call *call, const sl_activ
     product_after after = {.activation = activation, .y = sl_out(call, 0)};
     if (!activation) return after;
     after.repeats = product_repeats(columns);
-    after.z = call->n_out > 1 ? sl_out(call, 1) : NULL;
+    after.z = call->n_out > 1 ? sl_out(call, call->n_out - 1) : NULL;
     after.bias = product_repeat(call, 2, columns, after.repeats, &after.bias_stride, space);
     if (call->n_in > 3)
         after.parameter = product_repeat(call, 3, columns, after.repeats, &after.parameter_stride,

@@ -44,11 +44,13 @@ typedef struct conv_shape {
 static inline conv_shape conv_shape_of(const sl_call *call)
 {
     conv_shape s;
-    s.attr = call->op == SL_OP_CONV2D_BIAS_ACTIVATION ? &((const sl_conv_fused_attr *)call->attr)->conv
-                                                      : call->attr;
+    const bool pooled = call->op == SL_OP_CONV2D_BIAS_ACTIVATION_POOL;
+    s.attr = pooled || call->op == SL_OP_CONV2D_BIAS_ACTIVATION
+                 ? &((const sl_conv_fused_attr *)call->attr)->conv
+                 : call->attr;
     const bool input = call->op == SL_OP_CONV2D_VJP_INPUT, weight = call->op == SL_OP_CONV2D_VJP_WEIGHT;
     const int64_t *x = (input ? call->out[0] : call->in[0]).shape.dim;
-    const int64_t *y = (input ? call->in[0] : weight ? call->in[1] : call->out[0]).shape.dim;
+    const int64_t *y = (input ? call->in[0] : weight ? call->in[1] : call->out[pooled ? 2 : 0]).shape.dim;
     s.n = x[0], s.h = x[1], s.w = x[2], s.c = x[3];
     s.oh = y[1], s.ow = y[2], s.f = y[3];
     return s;

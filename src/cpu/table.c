@@ -1,7 +1,7 @@
 /* The kernels of one copy of the CPU back end, fast ones before the reference. */
 #include "cpu/cpu.h"
 
-#define SL_FAST_FAMILIES(FAMILY) FAMILY(matmul_fast) FAMILY(conv_fast)
+#define SL_FAST_FAMILIES(FAMILY) FAMILY(matmul_fast) FAMILY(conv_fast) FAMILY(pool_fast)
 
 #define FAMILY(name) extern const sl_kernel SL_KERNELS(name)[];
 SL_KERNEL_FAMILIES(FAMILY)

@@ -236,13 +236,11 @@ static inline void tile_pack(float *restrict to, int64_t width, const float *res
 
 typedef float tile_four __attribute__((vector_size(16)));
 typedef float tile_four_loose __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int tile_order __attribute__((vector_size(16)));
 
 /* The same from the transposed matrix: column j of the panel starts at from + j·stride and runs along k. */
 static inline void tile_pack_transposed(float *restrict to, int64_t width, const float *restrict from,
                                         int64_t stride, int64_t k, int64_t columns)
 {
-    const tile_order low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
     int64_t j = 0;
     for (; j + 4 <= columns; j += 4, from += 4 * stride) {
         int64_t i = 0;
@@ -251,13 +249,15 @@ static inline void tile_pack_transposed(float *restrict to, int64_t width, const
             const tile_four b = *(const tile_four_loose *)(from + stride + i);
             const tile_four c = *(const tile_four_loose *)(from + 2 * stride + i);
             const tile_four d = *(const tile_four_loose *)(from + 3 * stride + i);
-            const tile_four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low);
-            const tile_four ab2 = __builtin_shuffle(a, b, high), cd2 = __builtin_shuffle(c, d, high);
+            const tile_four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+                            cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const tile_four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7),
+                            cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
             float *t = to + i * width + j;
-            *(tile_four_loose *)t = __builtin_shuffle(ab, cd, first);
-            *(tile_four_loose *)(t + width) = __builtin_shuffle(ab, cd, second);
-            *(tile_four_loose *)(t + 2 * width) = __builtin_shuffle(ab2, cd2, first);
-            *(tile_four_loose *)(t + 3 * width) = __builtin_shuffle(ab2, cd2, second);
+            *(tile_four_loose *)t = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            *(tile_four_loose *)(t + width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            *(tile_four_loose *)(t + 2 * width) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            *(tile_four_loose *)(t + 3 * width) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
         }
         for (; i < k; i++)
             for (int l = 0; l < 4; l++) to[i * width + j + l] = from[l * stride + i];

@@ -32,6 +32,7 @@ extern "C" {
 #define SL_CUDA_KERNELS(family) const sl_kernel sl_cuda_##family[]
 extern "C" {
 #define FAMILY(name) extern SL_CUDA_KERNELS(name);
+FAMILY(formula)
 SL_CUDA_FAST_FAMILIES(FAMILY)
 SL_KERNEL_FAMILIES(FAMILY)
 #undef FAMILY

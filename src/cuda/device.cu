@@ -1,5 +1,6 @@
 /* A CUDA device: opening it, or saying why not; its memory; its errors. */
 #include "cuda/device.cuh"
+#include "cuda/formula.cuh"
 #include "cuda/resident.cuh"
 
 #include <cublas_v2.h>
@@ -165,6 +166,7 @@ static void cuda_close(sl_device *device)
 {
     if (!device) return;
     cudaSetDevice(device->index);
+    sl_cuda_formula_forget(device);
     if (device->blas) cublasDestroy(device->blas);
     if (device->blas_workspace) cudaFree(device->blas_workspace);
     if (device->counters) cudaFree(device->counters);

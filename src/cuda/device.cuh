@@ -17,8 +17,9 @@ struct sl_device {
     struct cublasContext *blas;
     void *blas_workspace;
     size_t blas_workspace_bytes;
-    bool dead;         /* after an error that CUDA does not forget */
-    char failure[768]; /* the first of a run; empty: none */
+    struct sl_formula_kernels *formulas; /* with kernels of their own */
+    bool dead;                           /* after an error that CUDA does not forget */
+    char failure[768];                   /* the first of a run; empty: none */
     char description[320];
 };
 

@@ -45,6 +45,37 @@ static bool is_read(const sl_plan *plan, const sl_node *output, const bool *read
     return read[output->id];
 }
 
+/* The node's call with no addresses yet; `tensors`: its inputs, then its outputs. */
+static sl_call call_of(const sl_plan *plan, const sl_node *node, sl_tensor *tensors)
+{
+    /* Until addresses are known, a tensor's data only tells NULL (nobody reads it) from something. */
+    static char something;
+    sl_call call = {.op = node->op,
+                    .n_in = node->n_in,
+                    .n_out = node->n_out,
+                    .attr = node->attr,
+                    .batch = plan->batch,
+                    .device = plan->ctx->device,
+                    .name = node->name,
+                    .in = tensors,
+                    .out = tensors + node->n_in,
+                    .valid = touches_batch(node) ? (const int32_t *)&something : NULL};
+    for (int k = 0; k < node->n_in; k++)
+        *tensors++ = (sl_tensor){&something, sl_concrete(plan, node->in[k]->shape), node->in[k]->dtype};
+    for (int k = 0; k < node->n_out; k++)
+        *tensors++ =
+            (sl_tensor){&something, sl_concrete(plan, node->outputs[k]->shape), node->outputs[k]->dtype};
+    return call;
+}
+
+bool sl_plan_supports(const sl_plan *plan, const sl_node *node)
+{
+    sl_tensor tensors[16];
+    if (node->n_in + node->n_out > 16) return false;
+    const sl_call call = call_of(plan, node, tensors);
+    return choose(plan, &call) != NULL;
+}
+
 bool sl_plan_assign(sl_plan *plan)
 {
     sl_context *ctx = plan->ctx;
@@ -64,29 +95,14 @@ bool sl_plan_assign(sl_plan *plan)
         for (int k = 0; k < plan->order[i]->n_in && plan->order[i]->op != SL_OP_OUTPUT; k++)
             read[plan->order[i]->in[k]->id] = true;
     sl_tensor *tensor = plan->tensors;
-    /* Until addresses are known, a tensor's data only tells NULL (nobody reads it) from something. */
-    static char something;
     for (int i = 0; i < plan->n_order && sl_ok(ctx); i++) {
         sl_node *node = plan->order[i];
         if (!needs_call(node)) continue;
         sl_call *call = &plan->calls[plan->n_calls];
-        *call = (sl_call){.op = node->op,
-                          .n_in = node->n_in,
-                          .n_out = node->n_out,
-                          .attr = node->attr,
-                          .batch = plan->batch,
-                          .device = ctx->device,
-                          .name = node->name,
-                          .in = tensor,
-                          .out = tensor + node->n_in};
-        for (int k = 0; k < node->n_in; k++)
-            *tensor++ = (sl_tensor){&something, sl_concrete(plan, node->in[k]->shape), node->in[k]->dtype};
-        for (int k = 0; k < node->n_out; k++)
-            *tensor++ = (sl_tensor){k == 0 || is_read(plan, node->outputs[k], read) ? &something : NULL,
-                                    sl_concrete(plan, node->outputs[k]->shape), node->outputs[k]->dtype};
-        if (node->n_out && !is_read(plan, node, read) && node->n_out > 1)
-            ((sl_tensor *)call->out)[0].data = NULL;
-        if (touches_batch(node)) call->valid = (const int32_t *)&something;
+        *call = call_of(plan, node, tensor);
+        tensor += node->n_in;
+        for (int k = 0; k < node->n_out; k++, tensor++)
+            if (node->n_out > 1 && !is_read(plan, node->outputs[k], read)) tensor->data = NULL;
         call->kernel = choose(plan, call);
         if (!call->kernel) {
             sl_fail(ctx, SL_UNSUPPORTED, "operation '%s' (node '%s', %s) has no kernel on the %s back end",

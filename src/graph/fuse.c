@@ -55,7 +55,13 @@ static sl_node *fused(sl_plan *plan, sl_op op, const void *attr, int n_in, sl_no
     return node;
 }
 
-static const sl_activation_attr identity = {SL_ROW_LINEAR, 1, 0};
+static const sl_activation_attr identity = {.id = SL_ROW_LINEAR, .a = 1};
+
+/* True where the activation can be done with what makes its argument: kernels take one learned parameter. */
+static bool can_follow(const sl_node *activation)
+{
+    return activation->n_in <= 2 && (activation->n_in < 2 || is_leaf(activation->in[1]));
+}
 
 /* product → bias → activation, at the bias. The value before the activation stays available as output 1. */
 static sl_node *fuse_product(sl_plan *plan, sl_node *bias, const int *count)
@@ -65,7 +71,7 @@ static sl_node *fuse_product(sl_plan *plan, sl_node *bias, const int *count)
     if ((product->op != SL_OP_MATMUL && !conv) || count[product->id] != 1 || !is_leaf(bias->in[1]))
         return NULL;
     sl_node *activation = only_consumer(plan, bias, SL_OP_ACTIVATION);
-    if (activation && activation->n_in > 1 && !is_leaf(activation->in[1])) activation = NULL;
+    if (activation && !can_follow(activation)) activation = NULL;
     sl_node *in[4] = {product->in[0], product->in[1], bias->in[1], NULL};
     int n_in = 3;
     if (activation && activation->n_in > 1) in[n_in++] = activation->in[1];
@@ -93,7 +99,7 @@ static sl_node *fuse_bias_activation(sl_plan *plan, sl_node *bias, const int *co
 {
     (void)count;
     sl_node *activation = only_consumer(plan, bias, SL_OP_ACTIVATION);
-    if (!activation || (activation->n_in > 1 && !is_leaf(activation->in[1]))) return NULL;
+    if (!activation || !can_follow(activation)) return NULL;
     sl_node *in[3] = {bias->in[0], bias->in[1], activation->n_in > 1 ? activation->in[1] : NULL};
     sl_node *node = fused(plan, SL_OP_BIAS_ACTIVATION, activation->attr, 1 + activation->n_in, in, bias);
     if (!node) return NULL;
@@ -219,6 +225,60 @@ static sl_node *fuse_tracking(sl_plan *plan, sl_node *track, const int *count)
     return norm;
 }
 
+/* What pooling feeds in the backward pass: its own gradient, and behind that the slope with the bias
+ * gradient. False where it feeds something else. */
+static bool pool_chain_of(const sl_plan *plan, const sl_node *pool, const int *count, sl_node **spread,
+                          sl_node **slope)
+{
+    const sl_node *taps = pool->outputs[1];
+    *spread = *slope = NULL;
+    for (int i = 0; i < plan->n_order && !*spread; i++)
+        if (plan->order[i]->op == SL_OP_MAX_POOL2D_VJP && plan->order[i]->in[1] == taps)
+            *spread = plan->order[i];
+    if (*spread) *slope = only_user(plan, *spread, count, SL_OP_ACTIVATION_VJP_BIAS);
+    return count[taps->id] == (*slope != NULL);
+}
+
+/* Every second pixel of both axes starts a window of 2 × 2, and the windows cover all pixels. */
+static bool halves(const sl_node *pool)
+{
+    const sl_pool_attr *attr = pool->attr;
+    const int64_t *size = pool->in[0]->shape.dim;
+    for (int i = 0; i < 2; i++)
+        if (attr->kernel[i] != 2 || attr->stride[i] != 2 || attr->pad[i] != 0 || size[1 + i] % 2 != 0)
+            return false;
+    return true;
+}
+
+/* convolution + bias + activation → largest of every 2 × 2 pixels, and its gradient → slope + bias gradient,
+ * at the pooling. The gradient reads x in front of the activation, or y behind the pooling. */
+static sl_node *fuse_pool(sl_plan *plan, sl_node *pool, const int *count)
+{
+    sl_node *conv = pool->in[0], *spread, *slope;
+    if (plan->options.reference_kernels) return NULL; /* it has none */
+    if (conv->op != SL_OP_CONV2D_BIAS_ACTIVATION || !halves(pool) ||
+        !pool_chain_of(plan, pool, count, &spread, &slope))
+        return NULL;
+    const sl_node *at = slope && slope->n_in > 1 ? slope->in[1] : NULL, *x = conv->outputs[1];
+    if (slope && (slope->n_in > 2 || (at && at != conv && at != x))) return NULL;
+    if (count[conv->id] != 1 + (at == conv) || count[x->id] != (at == x)) return NULL;
+    sl_node *node = fused(plan, SL_OP_CONV2D_BIAS_ACTIVATION_POOL, conv->attr, conv->n_in, conv->in, pool);
+    if (!node || !sl_plan_supports(plan, node)) return NULL;
+    if (slope) {
+        sl_node *in[3] = {spread->in[0], node->outputs[1], at == x ? node->outputs[2] : node};
+        sl_node *gradient = fused(plan, SL_OP_POOL_ACTIVATION_VJP_BIAS, slope->attr, at ? 3 : 2, in, slope);
+        if (!gradient) return NULL;
+        gradient->outputs[1]->shape = slope->outputs[1]->shape;
+        if (!sl_plan_supports(plan, gradient)) return NULL;
+        sl_node_rename(gradient->outputs[1], slope->outputs[1]->name);
+        for (int k = 0; k < 2; k++) replace(plan, slope->outputs[k], gradient->outputs[k]);
+    }
+    sl_node_rename(node->outputs[1], pool->outputs[1]->name);
+    sl_node_rename(node->outputs[2], x->name);
+    replace(plan, pool, node);
+    return node;
+}
+
 static const struct fusion {
     const char *name;
     sl_op at, needs[2];
@@ -246,6 +306,10 @@ static const struct fusion {
      SL_OP_BATCH_NORM_TRACK,
      {SL_OP_BATCH_NORM, SL_OP_BATCH_NORM},
      fuse_tracking},
+    {"convolution + bias + activation + pooling",
+     SL_OP_MAX_POOL2D,
+     {SL_OP_CONV2D_BIAS_ACTIVATION_POOL, SL_OP_POOL_ACTIVATION_VJP_BIAS},
+     fuse_pool},
 };
 
 bool sl_plan_fuse(sl_plan *plan)

@@ -207,10 +207,10 @@ sl_init sl_init_parse(sl_context *ctx, const char *text)
 
 /* --- the default: by the activation that follows --- */
 
-static bool saturates(const sl_activation_info *row, double a, double b)
+static bool saturates(const sl_activation_attr *attr)
 {
-    return fabs(row->value(1e4, a, b) - row->value(2e4, a, b)) < 1e-3 &&
-           fabs(row->value(-1e4, a, b) - row->value(-2e4, a, b)) < 1e-3;
+    return fabs(sl_activation_at(attr, 1e4) - sl_activation_at(attr, 2e4)) < 1e-3 &&
+           fabs(sl_activation_at(attr, -1e4) - sl_activation_at(attr, -2e4)) < 1e-3;
 }
 
 /* The weight whose product reaches `node` through biases, normalisation, dropout, pooling and reshaping. */
@@ -249,13 +249,12 @@ void sl_init_resolve(sl_graph *graph)
         sl_variable *weight = node->op == SL_OP_ACTIVATION ? weight_before(node->in[0]) : NULL;
         if (!weight || weight->kind != SL_VARIABLE_PARAMETER) continue;
         const sl_activation_attr *attr = node->attr;
-        const sl_activation_info *row = sl_activation_row_info(attr->id);
-        const bool flat = saturates(row, attr->a, attr->b);
+        const bool flat = saturates(attr);
         if (weight->init.kind == SL_INIT_DEFAULT) weight->init.kind = flat ? SL_INIT_XAVIER : SL_INIT_HE;
         if (flat) continue;
-        if (attr->id != of.id || attr->a != of.a || attr->b != of.b) {
+        if (attr->id != of.id || attr->a != of.a || attr->b != of.b || attr->formula != of.formula) {
             of = *attr;
-            gain = (float)sl_activation_gain(of.id, of.a, of.b);
+            gain = (float)sl_activation_gain(&of);
         }
         weight->gain = gain;
     }

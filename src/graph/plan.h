@@ -60,11 +60,15 @@ struct sl_plan {
     int n_copies;
 };
 
-bool sl_plan_collect(sl_plan *plan); /* order and position from the roots */
-bool sl_plan_fuse(sl_plan *plan);    /* fuse.c */
-bool sl_plan_assign(sl_plan *plan);  /* assign.c: calls and kernels */
-bool sl_plan_place(sl_plan *plan);   /* place.c: buffers, arena, addresses */
+bool sl_plan_collect(sl_plan *plan);                             /* order and position from the roots */
+bool sl_plan_fuse(sl_plan *plan);                                /* fuse.c */
+bool sl_plan_assign(sl_plan *plan);                              /* assign.c: calls and kernels */
+bool sl_plan_supports(const sl_plan *plan, const sl_node *node); /* true: the back end has a kernel */
+bool sl_plan_place(sl_plan *plan);                               /* place.c: buffers, arena, addresses */
 int sl_plan_buffer(sl_plan *plan, int64_t bytes, int first, int last); /* -1: out of memory */
 sl_shape sl_concrete(const sl_plan *plan, sl_shape shape);             /* the batch filled in */
 int64_t sl_node_bytes(const sl_plan *plan, const sl_node *node);
+/* Multiplications and additions of a product; 0 for another operation. Padding is not counted: it is skipped.
+ */
+double sl_call_operations(const sl_call *call);
 #endif

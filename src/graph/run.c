@@ -44,7 +44,9 @@ static void end_life(sl_plan *plan, int position)
 
 static bool check_finite(sl_plan *plan, const sl_call *call, const sl_tensor *tensor)
 {
-    if (!tensor->data || tensor->dtype != SL_FLOAT) return true;
+    /* A diagnosis may overflow where what it looks at does not. */
+    const bool diagnosis = call->op == SL_OP_ACTIVATION_STATISTICS || call->op == SL_OP_WEIGHT_STATISTICS;
+    if (!tensor->data || tensor->dtype != SL_FLOAT || diagnosis) return true;
     int64_t count = sl_shape_count(tensor->shape);
     /* Rows of a batch that do not count may hold anything. */
     if (call->valid && tensor->shape.n > 0 && tensor->shape.dim[0] == plan->batch) {

@@ -55,51 +55,83 @@ sl_report sl_evaluate(sl_model *model, sl_dataset *data)
     return report;
 }
 
-/* Mean of one column of the diagnosis over the steps of the epoch that is going on or was just finished. */
-static double diagnosis_mean(sl_model *model, int column)
+/* --- the diagnosis --- */
+
+/* The steps of the epoch that is going on or was just finished, of which there are records. */
+static int64_t diagnosed_steps(sl_model *model)
 {
     const sl_pass *pass = &model->training;
-    const int64_t width = pass->diagnosis->shape.dim[1],
-                  done = sl_read_counter(model, pass->step, NULL) % pass->steps;
-    const int64_t last = done ? done : pass->steps, steps = last - pass->first;
-    float *rows = sl_new(model->ctx, (size_t)(steps * width), sizeof *rows, "a diagnosis");
-    double sum = 0;
-    if (!rows) return NAN;
-    const char *data = sl_plan_variable(pass->plan, pass->diagnosis);
-    data += (size_t)(pass->first * width) * model->ctx->backend->real_size;
-    sl_to_host(model->ctx, rows, sizeof *rows, SL_FLOAT, data, steps * width);
-    for (int64_t i = 0; i < steps; i++) sum += (double)rows[i * width + column];
-    free(rows);
-    return sum / (double)steps;
+    const int64_t step = sl_read_counter(model, pass->step, NULL), done = step % pass->steps;
+    return step == 0 ? 0 : (done ? done : pass->steps) - pass->first;
+}
+
+/* Row number i without its numbers, and the first column of these; false past the last. */
+static bool find_diagnosis(const sl_model *model, int i, sl_diagnosis *row, int *column)
+{
+    *column = 0;
+    for (int p = 0; p < model->n_parameters; p++) {
+        if (!model->parameters[p]->variable->decay) continue;
+        *row = (sl_diagnosis){.name = model->parameters[p]->name};
+        if (i-- == 0) return true;
+        *column += 2;
+    }
+    for (int id = 0; id < model->graph->n; id++) {
+        if (model->graph->nodes[id]->op != SL_OP_ACTIVATION) continue;
+        *row = (sl_diagnosis){.name = model->graph->nodes[id]->name, .is_activation = true};
+        if (i-- == 0) return true;
+        *column += 4;
+    }
+    return false;
+}
+
+/* Adds a share of what one step recorded. */
+static void add_diagnosis(sl_diagnosis *to, const float *from, double share)
+{
+    if (to->is_activation) {
+        to->mean += share * (double)from[0];
+        to->deviation += share * (double)from[1];
+        to->active += share * (double)from[2];
+        to->dead += share * (double)from[3];
+    } else {
+        to->gradient_norm += share * (double)from[0];
+        to->update_ratio += share * (double)from[1];
+    }
+}
+
+/* The mean over the steps, and each of the first `room` steps. How many there are, 0: no such row. */
+static int64_t read_diagnosis(sl_model *model, int i, sl_diagnosis *mean, sl_diagnosis *each, int64_t room)
+{
+    const sl_pass *pass = &model->training;
+    int column;
+    if (i < 0 || !find_diagnosis(model, i, mean, &column)) return 0;
+    const int64_t width = pass->diagnosis->shape.dim[1], steps = diagnosed_steps(model);
+    float *record = sl_new(model->ctx, (size_t)(pass->steps * width), sizeof *record, "a diagnosis");
+    if (!record) return 0;
+    sl_to_host(model->ctx, record, sizeof *record, SL_FLOAT, sl_plan_variable(pass->plan, pass->diagnosis),
+               pass->steps * width);
+    const sl_diagnosis empty = *mean;
+    for (int64_t s = 0; s < steps; s++) {
+        const float *row = record + (pass->first + s + 1) % pass->steps * width + column;
+        add_diagnosis(mean, row, 1 / (double)steps);
+        if (s >= room) continue;
+        each[s] = empty;
+        add_diagnosis(&each[s], row, 1);
+    }
+    free(record);
+    return sl_ok(model->ctx) ? steps : 0;
 }
 
 bool sl_model_diagnosis(sl_model *model, int i, sl_diagnosis *row)
 {
-    if (!model || !sl_ok(model->ctx) || !model->training.diagnosis || i < 0) return false;
-    int column = 0;
-    for (int p = 0; p < model->n_parameters; p++) {
-        if (!model->parameters[p]->variable->decay) continue;
-        if (i-- == 0) {
-            *row = (sl_diagnosis){.name = model->parameters[p]->name,
-                                  .gradient_norm = diagnosis_mean(model, column)};
-            return true;
-        }
-        column++;
-    }
-    for (int id = 0; id < model->graph->n; id++) {
-        if (model->graph->nodes[id]->op != SL_OP_ACTIVATION) continue;
-        if (i-- == 0) {
-            *row = (sl_diagnosis){.name = model->graph->nodes[id]->name,
-                                  .is_activation = true,
-                                  .mean = diagnosis_mean(model, column),
-                                  .deviation = diagnosis_mean(model, column + 1),
-                                  .active = diagnosis_mean(model, column + 2),
-                                  .dead = diagnosis_mean(model, column + 3)};
-            return true;
-        }
-        column += 4;
-    }
-    return false;
+    if (!model || !sl_ok(model->ctx) || !model->training.diagnosis) return false;
+    return read_diagnosis(model, i, row, NULL, 0) > 0;
+}
+
+int64_t sl_model_diagnosis_steps(sl_model *model, int i, sl_diagnosis *steps, int64_t room)
+{
+    sl_diagnosis mean;
+    if (!model || !sl_ok(model->ctx) || !model->training.diagnosis) return 0;
+    return read_diagnosis(model, i, &mean, steps, room);
 }
 
 /* --- training --- */
@@ -228,7 +260,7 @@ static bool set_out(fitting *f, sl_dataset *train)
     const sl_plan *before = model->training.plan;
     f->pass = sl_training_pass(model, train, model->goal);
     if (!f->pass) return false;
-    if (f->pass->plan != before) f->pass->first = f->step % steps;
+    if (f->pass->plan != before || f->step % steps == 0) f->pass->first = f->step % steps;
     f->history = sl_new(model->ctx, (size_t)steps * 3, sizeof *f->history, "a training run");
     if (f->history && model->unfinished && model->n_unfinished == steps * 3)
         sl_to_device(model->ctx, sl_plan_variable(f->pass->plan, f->pass->history), SL_FLOAT,

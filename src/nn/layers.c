@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "core/activation.h"
 #include "graph/graph.h"
 #include "slope/loss.h"
 
@@ -39,8 +40,7 @@ static sl_node *finish(sl_node *y, const char *layer, sl_node *bias, sl_activati
     }
     if (y) sl_node_rename(y, layer);
     sl_node *f = sl_activate(y, activation);
-    if (f && f != y)
-        sl_node_rename(f, sl_graph_text(f->graph, "%s.%s", layer, sl_activation_name(activation.row)));
+    if (f && f != y) sl_node_rename(f, sl_graph_text(f->graph, "%s.%s", layer, sl_activation_word(f->attr)));
     return f;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/activation.h"
+#include "core/formula_parse.h"
 #include "core/text.h"
 #include "graph/graph.h"
 #include "slope/layers.h"
@@ -195,12 +196,12 @@ static sl_node *build_word(reader *r, word *w, sl_node *x)
     char name[64];
     const size_t length = (size_t)(w->end - w->start), bare = strcspn(w->start, "( ");
     snprintf(name, sizeof name, "%.*s", (int)bare, w->start);
-    if (!sl_activation_find_row(name))
+    char text[SL_ACTIVATION_TEXT];
+    snprintf(text, sizeof text, "%.*s", (int)length, w->start);
+    if (length >= sizeof text || (!sl_activation_find_row(name) && !sl_formula_is_expression(text)))
         return fail(r, w->start,
                     "unknown word; there are dense, conv, pool, avgpool, gap, bn, drop, flatten, act, res( … "
-                    ") and the activations");
-    char text[64];
-    snprintf(text, sizeof text, "%.*s", (int)length, w->start);
+                    "), the activations, and expressions in x without spaces");
     return sl_activate(x, sl_activation_parse(r->ctx, text));
 }
 

@@ -14,7 +14,7 @@ typedef struct sl_pass {
     int64_t steps;          /* of one epoch */
     int64_t first;          /* the step of this epoch from which on the plan has seen it */
     sl_variable *history;   /* [steps, 3]: loss, correct, valid */
-    sl_variable *diagnosis; /* [steps, …]: see diagnose in model.c; NULL without */
+    sl_variable *diagnosis; /* [steps, …]: see diagnosis in pass.c; NULL without */
     sl_variable *step;      /* [1] */
 } sl_pass;
 

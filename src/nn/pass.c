@@ -4,6 +4,7 @@
 
 #include "data/dataset.h"
 #include "nn/model.h"
+#include "ops/ops.h"
 
 enum { SHUFFLE_STREAM = 0x51095e }; /* of the permutation; variables and dropout count up from 0 */
 
@@ -182,34 +183,57 @@ static const sl_segment *make_segments(builder *b)
     return segments;
 }
 
-/* Beside the training itself, one row of numbers a step: the gradient's norm for every weight, then four
- * statistics for every activation. */
-static void diagnose(builder *b, sl_pass *pass, sl_node *const *gradients)
+/* What a diagnosis records in every step: two numbers for each weight, then four for each activation. */
+typedef struct diagnosis {
+    sl_node *before; /* a copy of the parameter block, in front of the update */
+    sl_node **in;    /* of the record; [0] and [1] are the history and the step */
+    int n;
+} diagnosis;
+
+/* In front of the update: slopes read learned parameters as they were. */
+static diagnosis diagnose_forward(builder *b)
 {
     const sl_model *model = b->model;
-    const int nodes = b->graph->n;
-    sl_node **in = sl_graph_alloc(b->graph, (size_t)(nodes + 2) * sizeof *in);
-    if (!in) return;
-    int n = 2, width = 0;
-    for (int i = 0; i < model->n_parameters; i++)
-        if (model->parameters[i]->variable->decay)
-            in[n++] = sl_node1(SL_OP_NORM, NULL, gradients[i]), width++;
-    for (int id = 0; id < model->graph->n; id++) {
-        sl_node *y = model->graph->nodes[id]->op == SL_OP_ACTIVATION ? b->copies[id] : NULL;
+    diagnosis d = {.n = 3};
+    d.in = sl_graph_alloc(b->graph, (size_t)(b->graph->n + d.n) * sizeof *d.in);
+    d.before = sl_node1(SL_OP_PACK, NULL, sl_variable_node(b->graph, model->block));
+    for (int id = 0; id < model->graph->n && d.in && sl_ok(model->ctx); id++) {
+        sl_node *y = model->graph->nodes[id]->op == SL_OP_ACTIVATION ? b->copies[id] : NULL, *in[8];
         if (!y) continue;
-        sl_node *one = sl_constant(b->graph, (sl_shape){1, {1}}, 1);
-        sl_node *dy = sl_node1(SL_OP_BROADCAST, &(sl_shape_attr){.shape = y->shape}, one), *slope = NULL;
-        const bool wanted[2] = {true, false};
-        sl_node *dx[2] = {NULL};
-        if (dy) sl_rules(SL_OP_ACTIVATION)->vjp(y, &dy, wanted, dx);
-        slope = dx[0];
-        in[n++] = sl_node2(SL_OP_ACTIVATION_STATISTICS, NULL, y, slope);
-        width += 4;
+        const int n = sl_slope_inputs(y, y, in);
+        sl_node *state = sl_node_new(b->graph, SL_OP_ACTIVATION_STATISTICS, y->attr, n, in);
+        if (state) state->rank = y->rank; /* right behind it: its values are still in cache */
+        d.in[d.n++] = state;
     }
-    sl_node *history = in[0] = scratch(b, "diagnosis", SL_FLOAT, (sl_shape){2, {pass->steps, width}});
-    in[1] = b->step;
-    if (history) pass->diagnosis = history->variable;
-    add_root(b, sl_node_new(b->graph, SL_OP_RECORD, NULL, n, in));
+    return d;
+}
+
+static sl_stretches_attr weights(builder *b)
+{
+    const sl_model *model = b->model;
+    sl_segment *stretch = sl_graph_alloc(b->graph, (size_t)model->n_parameters * sizeof *stretch);
+    sl_stretches_attr attr = {0, stretch};
+    int64_t first = 0;
+    for (int i = 0; i < model->n_parameters && stretch; i++) {
+        const sl_variable *p = model->parameters[i]->variable;
+        if (p->decay) stretch[attr.n++] = (sl_segment){.first = first, .count = sl_shape_count(p->shape)};
+        first += sl_packed_count(&p->shape, 1);
+    }
+    return attr;
+}
+
+/* Behind the update, and so behind the counter's advance: the row of step s is s + 1. */
+static void diagnose_update(builder *b, sl_pass *pass, diagnosis *d, sl_node *pack)
+{
+    const sl_stretches_attr attr = weights(b);
+    if (!d->in) return;
+    d->in[2] = sl_node3(SL_OP_WEIGHT_STATISTICS, &attr, d->before,
+                        sl_variable_node(b->graph, b->model->block), pack);
+    const int64_t width = 2 * attr.n + 4 * (d->n - 3);
+    d->in[0] = scratch(b, "diagnosis", SL_FLOAT, (sl_shape){2, {pass->steps, width}});
+    d->in[1] = b->step;
+    if (d->in[0]) pass->diagnosis = d->in[0]->variable;
+    add_root(b, sl_node_new(b->graph, SL_OP_RECORD, NULL, d->n, d->in));
 }
 
 /* Gradients, packed into one block; clipping; the learning rate and the counters; the update. */
@@ -228,7 +252,8 @@ static void append_update(builder *b, sl_pass *pass)
     if (!pack) return;
     pack->variable = model->gradients;
     sl_node_rename(pack, "gradients");
-    if (model->options.diagnose) diagnose(b, pass, gradients);
+    diagnosis d = {0};
+    if (model->options.diagnose) d = diagnose_forward(b);
     sl_node *plateau = sl_variable_node(b->graph, model->plateau);
     sl_node *products = sl_variable_node(b->graph, model->products);
     const sl_advance_attr advance = {schedule_attr(model, pass->steps, pass->epochs), o->beta1, o->beta2};
@@ -254,6 +279,7 @@ static void append_update(builder *b, sl_pass *pass)
     for (int i = 0; i < model->n_slots; i++) in[n++] = sl_variable_node(b->graph, model->slots[i]);
     in[n++] = products;
     add_root(b, sl_node_new(b->graph, SL_OP_UPDATE, &attr, n, in));
+    if (model->options.diagnose) diagnose_update(b, pass, &d, pack);
     add_root(b, rate);
 }
 

@@ -75,7 +75,7 @@ static void describe(writer *w)
 {
     const sl_model *model = w->model;
     const sl_optimizer *o = &model->options.optimizer;
-    char text[128];
+    char text[SL_ACTIVATION_TEXT];
     put_text(w, "format", "slope 1");
     put_text(w, "layout",
              "dense weights [in, out]; kernels [height, width, in, out]; images [height, width, channels]");

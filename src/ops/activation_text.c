@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "core/activation.h"
-#include "core/context.h"
+#include "core/formula_parse.h"
 #include "core/text.h"
 #include "slope/activation.h"
 
@@ -19,24 +19,39 @@ const char *sl_activation_name(int row)
     return info ? info->name : NULL;
 }
 
-double sl_activation_value(sl_activation activation, double x)
+static bool attr_of(sl_activation activation, sl_activation_attr *attr)
 {
     const sl_activation_info *row = sl_activation_row_info(activation.row);
-    return row ? row->value(x, parameter_of(row, activation, 0), parameter_of(row, activation, 1)) : NAN;
+    *attr = (sl_activation_attr){.id = activation.row, .formula = activation.formula};
+    if (!attr->formula && row) {
+        attr->a = parameter_of(row, activation, 0);
+        attr->b = parameter_of(row, activation, 1);
+    }
+    return attr->formula || row;
+}
+
+double sl_activation_value(sl_activation activation, double x)
+{
+    sl_activation_attr attr;
+    return attr_of(activation, &attr) ? sl_activation_at(&attr, x) : NAN;
 }
 
 double sl_activation_slope(sl_activation activation, double x)
 {
-    const sl_activation_info *row = sl_activation_row_info(activation.row);
-    return row ? row->slope(x, parameter_of(row, activation, 0), parameter_of(row, activation, 1)) : NAN;
+    sl_activation_attr attr;
+    return attr_of(activation, &attr) ? sl_activation_slope_of(&attr, x) : NAN;
 }
 
 double sl_activation_gain_of(sl_activation activation)
 {
-    const sl_activation_info *row = sl_activation_row_info(activation.row);
-    return row ? sl_activation_gain(row->id, parameter_of(row, activation, 0),
-                                    parameter_of(row, activation, 1))
-               : 1;
+    sl_activation_attr attr;
+    return attr_of(activation, &attr) ? sl_activation_gain(&attr) : 1;
+}
+
+sl_activation sl_activation_from_expression(sl_context *ctx, const char *text)
+{
+    const sl_formula *formula = sl_formula_of(ctx, text ? text : "");
+    return formula ? (sl_activation){.row = SL_ACTIVATION_COUNT, .formula = formula} : (sl_activation){0};
 }
 
 static void fail_unknown(sl_context *ctx, const char *text)
@@ -47,7 +62,7 @@ static void fail_unknown(sl_context *ctx, const char *text)
         snprintf(names + used, sizeof names - used, "%s%s", row ? ", " : "",
                  sl_activation_row_info(row)->name);
     }
-    sl_fail(ctx, SL_ARGUMENT, "there is no activation '%s'; there are %s", text, names);
+    sl_fail(ctx, SL_ARGUMENT, "there is no activation '%.64s'; there are %s", text, names);
 }
 
 /* One word between commas: a number for the next parameter, name=number, "learn", "channel", "fixed". */
@@ -103,6 +118,7 @@ sl_activation sl_activation_parse(sl_context *ctx, const char *text)
     const sl_activation none = {0};
     if (!sl_ok(ctx)) return none;
     if (!text) text = "";
+    if (sl_formula_is_expression(text)) return sl_activation_from_expression(ctx, text);
     char name[64];
     const size_t length = strcspn(text, "(");
     snprintf(name, sizeof name, "%.*s", (int)length, text);
@@ -138,6 +154,10 @@ const char *sl_activation_print(sl_activation activation, char *buffer, int size
 {
     const sl_activation_info *row = sl_activation_row_info(activation.row);
     if (!buffer || size < 1) return "";
+    if (activation.formula) {
+        snprintf(buffer, (size_t)size, "%s", activation.formula->text);
+        return buffer;
+    }
     snprintf(buffer, (size_t)size, "%s", row ? row->name : "?");
     if (!row) return buffer;
     const char *learn = activation.learn == SL_FIXED               ? "fixed"

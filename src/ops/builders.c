@@ -109,6 +109,44 @@ sl_node *sl_flatten(sl_node *x)
 
 /* --- activation --- */
 
+/* The activation's node on x and n learned parameters, which follow in[0]. */
+static sl_node *activation_node(const sl_activation_attr *attr, int n, sl_node **in, const char *name)
+{
+    for (int i = 0; i <= n; i++)
+        if (!in[i]) return NULL;
+    sl_node *y = sl_node_new(in[0]->graph, SL_OP_ACTIVATION, attr, n + 1, in);
+    sl_node_rename(y, name);
+    return y;
+}
+
+static sl_node *learned_parameter(sl_node *x, const char *activation, const char *name, bool per_channel,
+                                  float start)
+{
+    return sl_parameter_with(
+        x->graph, sl_graph_text(x->graph, "%s.%s", activation, name),
+        (sl_shape){1, {per_channel ? sl_shape_last(x->shape) : 1}},
+        &(sl_parameter_options){.init = {SL_INIT_CONSTANT, start == 0 ? SL_ZERO : start}});
+}
+
+static sl_node *activate_by_formula(sl_node *x, const sl_activation *activation)
+{
+    const sl_formula *formula = activation->formula;
+    sl_graph *graph = x->graph;
+    if (formula->ctx != graph->ctx || activation->a != 0 || activation->b != 0 || activation->learn) {
+        sl_fail(graph->ctx, SL_ARGUMENT, "sl_activate: an expression %s",
+                formula->ctx != graph->ctx ? "serves only the context that it was made in"
+                                           : "says itself what is learned; a, b and learn must be 0");
+        return NULL;
+    }
+    const sl_activation_attr attr = {.id = SL_ROW_COUNT, .formula = formula};
+    const char *name = sl_graph_text(graph, "formula%d", ++graph->activations);
+    sl_node *in[1 + SL_FORMULA_PARAMETERS] = {x};
+    for (int k = 0; k < formula->n_parameters; k++)
+        in[1 + k] = learned_parameter(x, name, formula->parameter[k].name, formula->parameter[k].per_channel,
+                                      formula->parameter[k].start);
+    return activation_node(&attr, formula->n_parameters, in, name);
+}
+
 static bool learns(const sl_activation_info *row, sl_learn learn)
 {
     if (learn == SL_LEARN_DEFAULT) return row->n_parameters > 0 && row->parameter[0].learned;
@@ -118,31 +156,28 @@ static bool learns(const sl_activation_info *row, sl_learn learn)
 sl_node *sl_activate(sl_node *x, sl_activation activation)
 {
     if (!x || !sl_ok(x->graph->ctx)) return NULL;
+    if (activation.formula) return activate_by_formula(x, &activation);
     const sl_activation_info *row = sl_activation_row_info(activation.row);
     if (!row) {
         sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %d is no row of the activation table",
                 activation.row);
         return NULL;
     }
-    const sl_activation_attr attr = {row->id, sl_float_or(activation.a, row->parameter[0].value),
-                                     sl_float_or(activation.b, row->parameter[1].value)};
+    const sl_activation_attr attr = {.id = row->id,
+                                     .a = sl_float_or(activation.a, row->parameter[0].value),
+                                     .b = sl_float_or(activation.b, row->parameter[1].value)};
     if (row->id == SL_ROW_LINEAR && attr.a == 1) return x;
     const char *name = sl_graph_text(x->graph, "%s%d", row->name, ++x->graph->activations);
-    sl_node *y = NULL;
-    if (learns(row, activation.learn)) {
+    const bool learned = learns(row, activation.learn);
+    sl_node *in[2] = {x};
+    if (learned) {
         if (row->n_parameters == 0 || !row->parameter[0].learnable) {
             sl_fail(x->graph->ctx, SL_ARGUMENT, "sl_activate: %s has no parameter that can be learned",
                     row->name);
             return NULL;
         }
-        const int64_t count = activation.learn == SL_LEARN_PER_CHANNEL ? sl_shape_last(x->shape) : 1;
-        sl_node *a = sl_parameter_with(
-            x->graph, sl_graph_text(x->graph, "%s.%s", name, row->parameter[0].name), (sl_shape){1, {count}},
-            &(sl_parameter_options){.init = {SL_INIT_CONSTANT, attr.a == 0 ? SL_ZERO : attr.a}});
-        y = sl_node2(SL_OP_ACTIVATION, &attr, x, a);
-    } else {
-        y = sl_node1(SL_OP_ACTIVATION, &attr, x);
+        in[1] = learned_parameter(x, name, row->parameter[0].name, activation.learn == SL_LEARN_PER_CHANNEL,
+                                  attr.a);
     }
-    sl_node_rename(y, name);
-    return y;
+    return activation_node(&attr, learned, in, name);
 }

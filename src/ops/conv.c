@@ -43,6 +43,24 @@ static bool infer_conv_fused(sl_node *node)
     return true;
 }
 
+static bool infer_conv_pool(sl_node *node)
+{
+    sl_shape y;
+    if (!output_shape(node, &((sl_conv_fused_attr *)node->attr)->conv, &y)) return false;
+    sl_set_output(node, 2, SL_FLOAT, y);
+    for (int i = 1; i <= 2; i++) y.dim[i] /= 2;
+    sl_set_output(node, 0, SL_FLOAT, y);
+    return sl_set_output(node, 1, SL_BYTE, y);
+}
+
+static bool infer_pool_slope(sl_node *node)
+{
+    sl_shape x = node->in[0]->shape;
+    for (int i = 1; i <= 2; i++) x.dim[i] *= 2;
+    sl_set_output(node, 0, SL_FLOAT, x);
+    return sl_set_output(node, 1, SL_FLOAT, (sl_shape){1, {sl_shape_last(x)}});
+}
+
 static bool infer_vjp_input(sl_node *node) /* dy, w */
 {
     const sl_conv_attr *attr = node->attr;
@@ -124,3 +142,7 @@ const sl_op_rules sl_rules_CONV2D_VJP_WEIGHT = {.attr_size = sizeof(sl_conv_attr
                                                 .samples = backward_weight};
 const sl_op_rules sl_rules_CONV2D_BIAS_ACTIVATION = {.attr_size = sizeof(sl_conv_fused_attr),
                                                      .infer = infer_conv_fused};
+const sl_op_rules sl_rules_CONV2D_BIAS_ACTIVATION_POOL = {.attr_size = sizeof(sl_conv_fused_attr),
+                                                          .infer = infer_conv_pool};
+const sl_op_rules sl_rules_POOL_ACTIVATION_VJP_BIAS = {.attr_size = sizeof(sl_activation_attr),
+                                                       .infer = infer_pool_slope};

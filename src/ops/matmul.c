@@ -77,44 +77,43 @@ static void vjp_bias_vjp(sl_node *node, sl_node *const *dy, const bool *wanted, 
 
 /* --- activation --- */
 
-static const sl_activation_info *row_of(const sl_node *node)
-{
-    return sl_activation_row_info(((sl_activation_attr *)node->attr)->id);
-}
-
 static bool infer_activation(sl_node *node)
 {
     if (sl_needs_float(node, 0)) return false;
-    if (node->n_in > 1 && !fits_last(node->in[0], node->in[1]))
-        return sl_node_fail(node, "%s's learned parameter must be [%lld] or [1]", row_of(node)->name,
-                            (long long)sl_shape_last(node->in[0]->shape));
+    for (int i = 1; i < node->n_in; i++)
+        if (!fits_last(node->in[0], node->in[i]))
+            return sl_node_fail(node, "%s's learned parameter must be [%lld] or [1]",
+                                sl_activation_word(node->attr), (long long)sl_shape_last(node->in[0]->shape));
     return sl_set_output(node, 0, SL_FLOAT, node->in[0]->shape);
 }
 
-/* The slope's inputs: dy, then x or y as the row says, then the learned parameter. */
-static int slope_inputs(sl_node *node, sl_node *dy, sl_node **in)
+int sl_slope_inputs(sl_node *node, sl_node *dy, sl_node **in)
 {
-    const sl_activation_info *row = row_of(node);
+    const sl_activation_reads reads = sl_activation_slope_reads(node->attr);
     int n = 0;
     in[n++] = dy;
-    if (row->reads == SL_READS_X) in[n++] = node->in[0];
-    if (row->reads == SL_READS_Y) in[n++] = node;
-    if (node->n_in > 1) in[n++] = node->in[1];
+    if (reads == SL_READS_X) in[n++] = node->in[0];
+    if (reads == SL_READS_Y) in[n++] = node;
+    for (int i = 1; i < node->n_in; i++) in[n++] = node->in[i];
     return n;
 }
 
 static void vjp_activation(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx)
 {
-    sl_node *in[3];
-    const int n = slope_inputs(node, dy[0], in);
+    sl_node *in[SL_MAX_SLOPE_INPUTS];
+    const int n = sl_slope_inputs(node, dy[0], in);
     if (wanted[0]) dx[0] = sl_node_new(node->graph, SL_OP_ACTIVATION_VJP, node->attr, n, in);
-    if (node->n_in > 1 && wanted[1])
-        dx[1] = sl_node_new(node->graph, SL_OP_ACTIVATION_VJP_PARAMETER, node->attr, n, in);
+    sl_activation_attr attr = *(sl_activation_attr *)node->attr;
+    for (attr.parameter = 0; attr.parameter < node->n_in - 1; attr.parameter++)
+        if (wanted[1 + attr.parameter])
+            dx[1 + attr.parameter] = sl_node_new(node->graph, SL_OP_ACTIVATION_VJP_PARAMETER, &attr, n, in);
 }
 
 static bool infer_vjp_parameter(sl_node *node)
 {
-    return sl_set_output(node, 0, SL_FLOAT, node->in[node->n_in - 1]->shape);
+    const sl_activation_attr *attr = node->attr;
+    const int learned = attr->formula ? attr->formula->n_parameters : 1;
+    return sl_set_output(node, 0, SL_FLOAT, node->in[node->n_in - learned + attr->parameter]->shape);
 }
 
 /* --- fused --- */

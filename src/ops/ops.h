@@ -3,6 +3,7 @@
 #define SL_OPS_OPS_H
 
 #include "core/activation.h"
+#include "core/formula.h"
 #include "graph/graph.h"
 
 #define SL_SHAPE_(...)                                                                                       \
@@ -40,4 +41,7 @@ bool sl_needs_float(sl_node *node, int i);
 /* dx reduced to the shape of a broadcast input. */
 sl_node *sl_unbroadcast(sl_node *dx, const sl_node *input);
 sl_node *sl_affine_node(sl_node *x, double scale, double shift);
+/* The inputs of an activation's slope: dy, then x or y as its row says, then its learned parameters. */
+enum { SL_MAX_SLOPE_INPUTS = 2 + SL_FORMULA_PARAMETERS };
+int sl_slope_inputs(sl_node *activation, sl_node *dy, sl_node **in);
 #endif

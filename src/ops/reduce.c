@@ -73,21 +73,40 @@ const sl_op_rules sl_rules_MEAN_VJP = {
     .samples = (const sl_sample[]){{1, {SL_ANY(1)}, &(sl_mean_attr){false, SL_SHAPE_(SL_BATCH, 4, 9)}},
                                    {1, {SL_ANY(1)}, &(sl_mean_attr){true, SL_SHAPE_(SL_BATCH, 7)}},
                                    {0}}};
-/* y, slope → mean, standard deviation, share of elements with |slope| >= 0.01, share of units with slope 0
- * throughout */
+/* y and what the activation's slope reads beside dy → mean, standard deviation, share of elements with
+ * |slope| >= 0.01, share of units with slope 0 throughout */
 static bool infer_statistics(sl_node *node)
 {
     return sl_set_output(node, 0, SL_FLOAT, (sl_shape){1, {4}});
+}
+
+static bool infer_weight_statistics(sl_node *node)
+{
+    const int n = ((sl_stretches_attr *)node->attr)->n;
+    return sl_set_output(node, 0, SL_FLOAT, (sl_shape){2, {n, 2}});
 }
 
 /* Norm of gradients and hits: read by the step, not differentiated. */
 const sl_op_rules sl_rules_NORM = {
     .infer = infer_scalar, .samples = (const sl_sample[]){{1, {SL_ANY(5)}}, {1, {SL_ANY(3, 1500)}}, {0}}};
 const sl_op_rules sl_rules_ACTIVATION_STATISTICS = {
+    .attr_size = sizeof(sl_activation_attr),
     .infer = infer_statistics,
-    .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 5), SL_ANY(SL_BATCH, 5)}},
-                                   {2, {SL_ANY(SL_BATCH, 20, 20, 3), SL_ANY(SL_BATCH, 20, 20, 3)}},
-                                   {0}}};
+    .samples = (const sl_sample[]){
+        {2, {SL_ANY(SL_BATCH, 5), SL_ANY(SL_BATCH, 5)}, &(sl_activation_attr){.id = SL_ROW_RELU}},
+        {1, {SL_ANY(SL_BATCH, 7)}, &(sl_activation_attr){.id = SL_ROW_LINEAR, .a = 1}},
+        {3,
+         {SL_ANY(SL_BATCH, 20, 20, 3), SL_ANY(SL_BATCH, 20, 20, 3), SL_ANY(3)},
+         &(sl_activation_attr){.id = SL_ROW_SWISH, .b = 1}},
+        {0}}};
+const sl_op_rules sl_rules_WEIGHT_STATISTICS = {
+    .attr_size = sizeof(sl_stretches_attr),
+    .infer = infer_weight_statistics,
+    .samples = (const sl_sample[]){
+        {3,
+         {SL_ANY(5120), SL_ANY(5120), SL_ANY(5120)},
+         &(sl_stretches_attr){3, (const sl_segment[]){{0, 5, 0, 0}, {16, 3001, 0, 0}, {3040, 2080, 0, 0}}}},
+        {0}}};
 const sl_op_rules sl_rules_COUNT_CORRECT = {
     .infer = infer_count_correct,
     .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 10), SL_CLASS(10, SL_BATCH)}},
