@@ -58,6 +58,7 @@ if ! links "$headers" "$libraries"; then # something is missing: what?
         links Random123/philox.h "" || want librandom123-dev
     fi
 fi
+has gnuplot || want gnuplot-nox
 if [ $tests = 1 ]; then
     has pkg-config || want pkg-config
     has python3 || want python3

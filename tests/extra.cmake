@@ -33,8 +33,28 @@ find_program(BASH_PROGRAM bash)
 if(TARGET slope_command AND BASH_PROGRAM)
   add_test(NAME test_cli COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_cli.sh $<TARGET_FILE:slope_command>)
   set_tests_properties(test_cli PROPERTIES TIMEOUT 300 PROCESSORS 2)
+  add_test(NAME test_compare COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_compare.sh $<TARGET_FILE:slope_command>)
+  set_tests_properties(test_compare PROPERTIES TIMEOUT 300)
   if(SLOPE_SANITIZE) # with runs a quarter as long
-    set_tests_properties(test_cli PROPERTIES TIMEOUT 900 PROCESSORS 1 COST 100 ENVIRONMENT SLOPE_TEST_QUICK=1)
+    set_tests_properties(test_cli test_compare PROPERTIES TIMEOUT 900 PROCESSORS 1 COST 100 ENVIRONMENT SLOPE_TEST_QUICK=1)
+  endif()
+endif()
+
+# Pictures and the report; without gnuplot what is left of them.
+if(TARGET slope_command AND Python3_FOUND)
+  add_test(NAME test_pictures
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/test_pictures.py $<TARGET_FILE:slope_command>)
+  set_tests_properties(test_pictures PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+endif()
+
+# What it measures is not judged: times belong to no test.
+if(TARGET slope_command AND BASH_PROGRAM)
+  foreach(name bench card)
+    add_test(NAME test_${name} COMMAND ${BASH_PROGRAM} ${CMAKE_CURRENT_SOURCE_DIR}/test_${name}.sh $<TARGET_FILE:slope_command>)
+    set_tests_properties(test_${name} PROPERTIES TIMEOUT 300)
+  endforeach()
+  if(SLOPE_SANITIZE)
+    set_tests_properties(test_bench test_card PROPERTIES TIMEOUT 900 LABELS slow ENVIRONMENT SLOPE_TEST_QUICK=1)
   endif()
 endif()
 

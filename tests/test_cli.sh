@@ -51,7 +51,7 @@ same() {
 # --- right uses ---
 accept --version; has out "slope 0"
 accept --help; has out "Usage: slope COMMAND"
-for command in train eval predict info diverge; do
+for command in train compare eval predict info diverge plot card bench; do
     accept $command --help; has out "Usage: slope $command"; has out "--help"
     accept help $command; has out "Usage: slope $command"
     [ "$("$slope" $command --help | awk 'length > m { m = length } END { print (m > 80) }')" = 0 ] ||
@@ -60,7 +60,7 @@ done
 
 # --- the manual says what the help says ---
 sed 's/\\-/-/g; s/^\.BI\? //; s/"\( [A-Z]*\)"$/\1/; s/  */ /g' "$manual" >manual
-for command in train eval predict info diverge; do
+for command in train compare eval predict info diverge plot card bench; do
     "$slope" $command --help | awk '/^  --/ { if (text) print text; sub(/^  /, ""); text = $0; next }
         /^ / && text { sub(/^ +/, ""); text = text " " $0; next } text { print text; text = "" } END { if (text) print text }' |
         sed 's/  */ /g' >listed
@@ -93,7 +93,7 @@ accept train $small --epochs 1 --schedule plateau; has err "no longer unseen"
 accept train $small --epochs 1 --activation step; has err "step_ste learns"
 accept train $small --epochs 1 --model "dense20 step dense10"; has err "step_ste learns"
 accept train $small --epochs 1 --activation step_ste; grep -q "step_ste learns" err && fail "step_ste is warned of"
-accept train $small --epochs 1 --diagnose --log diagnosed.jsonl; has out "gradient norm"; has diagnosed.jsonl '"diagnosis":[{'
+accept train $small --epochs 1 --diagnose --log diagnosed.jsonl; has out "gradient norm  update ratio"; has diagnosed.jsonl '"diagnosis":[{'; has diagnosed.jsonl '"update_ratio":'
 accept train $small --epochs 1 --l2 1e-4 --model "dense20~0.01 act res( dense20 ) dense10" --out l2.safetensors
 accept info l2.safetensors; has out "dense20~0.01 act res( dense20~0.0001 ) dense10~0.0001"
 accept eval good.safetensors --data digits --limit-test 200; has out accuracy; has out "200 test images"; has out "$fingerprint"
@@ -159,7 +159,9 @@ refuse 2 "must be a whole number from 1 to 1000000" train --epochs -3
 refuse 2 "below 1" train --momentum 1
 refuse 2 "above 0" train --clip-norm 0
 refuse 2 "Did you mean relu?" train $small --quiet --activation rlu
-refuse 2 "leaky_relu" train $small --quiet --activation "leaky_relu(-x)"
+refuse 2 "leaky_relu" train $small --quiet --activation "leaky_relu(-y)"
+refuse 2 "character 3: there is no function 'tanhh'; there are" train $small --quiet --activation "x*tanhh(x)"
+refuse 2 "character 5: a division by zero" train $small --quiet --activation "x*(1/0)"
 refuse 2 "Did you mean adam?" train $small --quiet --optimizer adma
 refuse 2 "Did you mean cosine?" train $small --quiet --schedule cosin
 refuse 2 "there is no initialiser 'hee'" train $small --quiet --init hee

@@ -24,9 +24,11 @@ typedef struct cli_options {
     const char *command; /* "train", … */
     const char *model, *activation, *init, *data, *optimizer, *schedule, *device, *precision;
     const char *recipe, *out, *resume, *log, *a, *b;
+    const char *activations, *from, *vary, *depth, *range;
     int64_t limit_train, limit_test, validation, epochs, batch, seed, threads, index, top, steps;
-    double rate, momentum, weight_decay, l2, clip_norm, clip_value;
-    bool exact, diagnose, json, plan, quiet, help;
+    int64_t seeds, width, rounds, elements;
+    double rate, momentum, weight_decay, l2, clip_norm, clip_value, seconds;
+    bool exact, diagnose, no_diagnose, json, plan, each, compare, no_train, no_bench, quiet, help;
     int64_t resume_steps; /* of an epoch of the unfinished run behind --resume; 0: it is finished */
     uint64_t given;       /* bit i: option i stood on the command line (or, with --resume, in the file) */
     char **words;         /* what is no option */
@@ -59,6 +61,13 @@ bool cli_parse_words(const cli_command *command, const char *from, int n, char *
 /* Takes the values that a model file has for options that were not given. */
 void cli_set_text(cli_options *o, int option, const char *value);
 bool cli_set_number(cli_options *o, int option, const char *value);
+/* As if the option stood on the command line; `from` says where it does ("in --vary: "). False after a
+ * message. */
+bool cli_assign(cli_options *o, const char *from, int option, const char *text);
+/* Its value as cli_assign takes it; NULL where it was not given and has no default. */
+const char *cli_option_text(const cli_options *o, int option, char *buffer, size_t size);
+bool cli_option_is_flag(int option);
+bool cli_option_fixes(int option); /* whether it says what a comparison trains, not where */
 const char *cli_option_name(int option);
 const char *cli_option_key(int option); /* NULL: a model file does not keep it */
 void cli_help(const cli_command *command, FILE *to);
@@ -85,6 +94,8 @@ typedef struct cli_text {
     char text[48];
 } cli_text;
 cli_text cli_count(int64_t number);
+int cli_columns(const char *text); /* that a text in UTF-8 takes */
+cli_text cli_time(double seconds); /* "48 s", "3:05 min", "1:20 h" */
 /* Flushes standard output; CLI_FAILURE after a message where something could not be written. */
 int cli_finish(const cli_options *o, int status);
 
@@ -102,9 +113,28 @@ sl_dataset *cli_data(sl_context *ctx, const cli_options *o, sl_split split, int 
 sl_model *cli_model(sl_context *ctx, const cli_options *o, const sl_dataset *data, int *status);
 /* The line behind --model: presets spelled out, --l2 set on every word that has none. To be freed. */
 char *cli_line(const cli_options *o);
+/* The activation of a word. Anything but CLI_SUCCESS comes after a message. */
+int cli_activation(sl_context *ctx, const cli_options *o, const char *word, sl_activation *activation);
 void cli_warn_step(const cli_options *o, const char *line, sl_activation activation);
 /* "mnist: 10000 test images" or "synthetic digits …, not MNIST". */
 const char *cli_data_text(const sl_dataset *data, const char *images, char *buffer, size_t size);
+
+/* --- run.c: what every training needs --- */
+
+typedef struct cli_run {
+    sl_context *ctx;
+    sl_model *model;
+    sl_dataset *train, *validation, *test; /* validation is test where no images are held out */
+    bool held_out;
+} cli_run;
+/* Fills in the data sets. Anything but CLI_SUCCESS comes after a message. */
+int cli_run_data(const cli_options *o, cli_run *run);
+/* Says what the data and the device are. */
+void cli_announce_data(const cli_options *o, const cli_run *run);
+/* From here on SIGINT and SIGTERM interrupt this context. */
+void cli_listen(sl_context *ctx);
+void cli_deafen(void);  /* they end the program again */
+bool cli_stopped(void); /* whether one of them has come */
 
 /* --- resume.c --- */
 
@@ -115,17 +145,17 @@ int cli_resume(cli_options *o);
 /* --- log.c --- */
 
 typedef struct cli_log cli_log;
-typedef struct cli_run {
-    sl_context *ctx;
-    sl_model *model;
-    const sl_dataset *train, *validation;
-    bool held_out;
-} cli_run;
 /* Opens --log and writes the line that describes the run. False after a message; *log stays NULL without
  * --log. */
 bool cli_log_open(const cli_options *o, const cli_run *run, cli_log **log);
 void cli_log_epoch(cli_log *log, sl_model *model, const sl_epoch *epoch);
-bool cli_log_close(cli_log *log); /* false after a message: some line was lost */
+/* What the first step's diagnosis says: the state that the first values give. */
+void cli_log_start(cli_log *log, sl_model *model);
+/* The last line of a comparison's run; either may be NULL. */
+void cli_log_end(cli_log *log, const sl_report *test, const char *diverged);
+double cli_rate(const cli_options *o);     /* the optimiser's own where none was given */
+int64_t cli_threads(const cli_options *o); /* as many as the library takes where none are given */
+bool cli_log_close(cli_log *log);          /* false after a message: some line was lost */
 
 /* --- image.c --- */
 
@@ -149,5 +179,9 @@ int cli_eval(cli_options *o);
 int cli_predict(cli_options *o);
 int cli_info(cli_options *o);
 int cli_diverge(cli_options *o);
+int cli_compare(cli_options *o);
+int cli_plot(cli_options *o);
+int cli_bench(cli_options *o);
+int cli_card(cli_options *o);
 extern const cli_command cli_commands[]; /* ends with name == NULL */
 #endif

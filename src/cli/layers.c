@@ -113,7 +113,7 @@ int cli_print_layers(sl_context *ctx, const char *line, sl_activation activation
     sl_model *model = loss ? sl_compile(loss, .batch = 1) : NULL;
     if (!model) return sl_error_code(ctx) == SL_MEMORY ? CLI_FAILURE : CLI_USAGE;
     const char *preset = sl_model_preset(line);
-    char work_all[32];
+    char work_all[32], act[SL_ACTIVATION_TEXT];
     table t = {.model = model};
     printf("%s\n\n  %-20s %-14s %16s %12s %10s\n", preset ? preset : line, "layer", "operation", "output",
            "parameters", "FLOP");
@@ -123,6 +123,6 @@ int cli_print_layers(sl_context *ctx, const char *line, sl_activation activation
            work_text(t.work, work_all, sizeof work_all));
     printf("\nact is %s. FLOP: multiplications and additions for one image, forward; a\n"
            "training step takes about three times as many.\n",
-           sl_activation_name(activation.row));
+           sl_activation_print(activation, act, sizeof act));
     return CLI_SUCCESS;
 }

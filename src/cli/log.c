@@ -35,15 +35,14 @@ static void add_data(cJSON *line, const char *prefix, const sl_dataset *data)
     cJSON_AddNumberToObject(line, key, (double)info.count);
 }
 
-/* As many as the library takes when none are asked for. */
-static int64_t threads(const cli_options *o)
+int64_t cli_threads(const cli_options *o)
 {
     cpu_set_t set;
     if (cli_given(o, CLI_THREADS)) return o->threads;
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-static double rate(const cli_options *o)
+double cli_rate(const cli_options *o)
 {
     static const struct {
         const char *name;
@@ -69,13 +68,13 @@ static bool describe(cli_log *log, const cli_run *run)
     cJSON_AddNumberToObject(line, "parameters", (double)sl_model_parameters(run->model));
     cJSON_AddStringToObject(line, "device", sl_device_name(run->ctx));
     cJSON_AddStringToObject(line, "device_description", sl_device_description(run->ctx));
-    cJSON_AddNumberToObject(line, "threads", (double)threads(o));
+    cJSON_AddNumberToObject(line, "threads", (double)cli_threads(o));
     cJSON_AddNumberToObject(line, "seed", (double)o->seed);
     cJSON_AddStringToObject(line, "precision", o->precision);
     cJSON_AddBoolToObject(line, "exact", o->exact);
     cJSON_AddStringToObject(line, "optimizer", o->optimizer);
     char text[32];
-    snprintf(text, sizeof text, "%.6g", rate(o)); /* 0.001, not the float nearest to it */
+    snprintf(text, sizeof text, "%.6g", cli_rate(o)); /* 0.001, not the float nearest to it */
     cJSON_AddRawToObject(line, "rate", text);
     cJSON_AddNumberToObject(line, "momentum", cli_given(o, CLI_MOMENTUM) ? o->momentum : 0.9);
     cJSON_AddNumberToObject(line, "weight_decay", o->weight_decay);
@@ -122,10 +121,10 @@ bool cli_log_open(const cli_options *o, const cli_run *run, cli_log **log)
     return describe(l, run);
 }
 
-static void add_diagnosis(cJSON *line, sl_model *model)
+static void add_diagnosis(cJSON *line, const char *key, sl_model *model)
 {
     sl_diagnosis row;
-    cJSON *rows = cJSON_AddArrayToObject(line, "diagnosis");
+    cJSON *rows = cJSON_AddArrayToObject(line, key);
     for (int i = 0; sl_model_diagnosis(model, i, &row); i++) {
         cJSON *one = cJSON_CreateObject();
         cJSON_AddStringToObject(one, "name", row.name);
@@ -136,6 +135,7 @@ static void add_diagnosis(cJSON *line, sl_model *model)
             cJSON_AddNumberToObject(one, "dead", row.dead);
         } else {
             cJSON_AddNumberToObject(one, "gradient_norm", row.gradient_norm);
+            cJSON_AddNumberToObject(one, "update_ratio", row.update_ratio);
         }
         cJSON_AddItemToArray(rows, one);
     }
@@ -154,8 +154,29 @@ void cli_log_epoch(cli_log *log, sl_model *model, const sl_epoch *e)
     cJSON_AddNumberToObject(line, "validation_accuracy", e->validation.accuracy);
     cJSON_AddNumberToObject(line, "seconds", e->train.seconds);
     cJSON_AddNumberToObject(line, "samples_per_second", e->samples_per_second);
+    char rate[32];
+    snprintf(rate, sizeof rate, "%.6g", (double)e->rate);
+    cJSON_AddRawToObject(line, "rate", rate);
     cJSON_AddStringToObject(line, "fingerprint", fingerprint);
-    if (log->o->diagnose) add_diagnosis(line, model);
+    if (log->o->diagnose) add_diagnosis(line, "diagnosis", model);
+    write_line(log, line);
+}
+
+void cli_log_start(cli_log *log, sl_model *model)
+{
+    cJSON *line = cJSON_CreateObject();
+    add_diagnosis(line, "start", model);
+    write_line(log, line);
+}
+
+void cli_log_end(cli_log *log, const sl_report *test, const char *diverged)
+{
+    cJSON *line = cJSON_CreateObject();
+    if (test) {
+        cJSON_AddNumberToObject(line, "test_loss", test->loss);
+        cJSON_AddNumberToObject(line, "test_accuracy", test->accuracy);
+    }
+    if (diverged) cJSON_AddStringToObject(line, "diverged", diverged);
     write_line(log, line);
 }
 

@@ -13,8 +13,8 @@ const cli_command cli_commands[] = {
      "goes on ends with the same bytes as one that was never stopped.\n"
      "\n"
      "A layer is a word: dense128, conv5-8 (kernel 5, 8 filters; p1 s2 d2 behind it set padding, stride, "
-     "dilation; ~1e-5 an L2), pool2, avgpool2, gap, bn, drop.25, flatten, act, the name of an activation, "
-     "res( ... ) for a residual block.\n"
+     "dilation; ~1e-5 an L2), pool2, avgpool2, gap, bn, drop.25, flatten, act, the name of an activation or "
+     "an expression without spaces, res( ... ) for a residual block.\n"
      "\n"
      "A recipe holds one option a line, without dashes and quotation marks (epochs 3), and comments behind "
      "#.",
@@ -35,6 +35,46 @@ const cli_command cli_commands[] = {
      "Finds where two runs part: the first number that differs between two model files, the first epoch "
      "between two logs of train --log, or, training two networks step by step, the first step and node.",
      "Exits with 0 where the two are equal and with 1 where they differ.", cli_diverge},
+    {"compare", COMPARE, "[options]",
+     "Which activation? Trains the same network with one after the other, with the same first weights, order "
+     "of images and dropout, for several seeds, and tells what comes out and which differences exceed the "
+     "noise.",
+     "Without --model and --depth it makes the published experiment: a convolutional network with batch norm "
+     "and dropout, adam with rate 0.001, batch 128, 20 epochs, the plateau schedule, xavier. With one of "
+     "them, the options left out are those of slope train.\n"
+     "\n"
+     "Every finished run is kept in --out. The same command goes on where it was stopped, even within a run "
+     "after Ctrl-C (or SIGTERM); with more activations, seeds or values it trains what is missing; where "
+     "nothing is, it only makes table and report anew. Other options are refused.\n"
+     "\n"
+     "At one seed all activations get the same random numbers. Unless --init says how weights start, they "
+     "are scaled to suit the activation.",
+     cli_compare},
+    {"plot", PLOT, "[ACTIVATION ...] [options]",
+     "Draws value and slope of activations or of expressions in x, side by side on one sheet.",
+     "Without a word: sigmoid, tanh, relu, leaky_relu and swish. Parameters stand in brackets, "
+     "\"swish(beta=2)\"; an expression is quoted: 'x*sigmoid(1.5*x)'; behind -- it may begin with a minus.\n"
+     "\n"
+     "Pictures are drawn by gnuplot (Debian: gnuplot-nox). Where it is missing the numbers are written as "
+     "CSV.",
+     cli_plot},
+    {"bench", BENCH, "[kernels] [layers] [steps] [options] | --compare OLD NEW",
+     "Measures this machine: activations and their slopes against a copy, products and convolutions against "
+     "a large product, layers forward and backward, steps of training. Without a word it measures all.",
+     "Every time is the median of its rounds, with the distance of the quartiles as its spread; the rounds "
+     "of one figure are spread over the whole run, and beside each stands a copy and a large product of the "
+     "same moment. The large product stands for the device's peak of multiply-add.\n"
+     "\n"
+     "--compare calls a figure faster or slower where the quartiles of the two files do not overlap and the "
+     "medians differ by more than the mean of the two spreads. It exits with 0, and with 1 where something "
+     "is slower.",
+     cli_bench},
+    {"card", CARD, "ACTIVATION [options]",
+     "Writes one page about one activation or expression: formula, limits, kinks, gain, its error in "
+     "float32, how values and gradients pass through 2 to 40 layers, how it trains, and how fast it is here.",
+     "Without --from, two short trainings on generated digits, of this activation and of relu, show only "
+     "that it learns.",
+     cli_card},
     {0},
 };
 
@@ -46,7 +86,11 @@ static void overview(FILE *to)
           "  eval      a saved model on a data set\n"
           "  predict   the class of one image\n"
           "  info      this machine, a model file, or the layers of a model line\n"
-          "  diverge   the first step and node at which two runs differ\n\n"
+          "  diverge   the first step and node at which two runs differ\n"
+          "  compare   which activation: the same training with each, side by side\n"
+          "  plot      value and slope of activations, drawn\n"
+          "  bench     how fast activations, layers and training steps are here\n"
+          "  card      one page about one activation\n\n"
           "slope COMMAND --help explains each. To begin, on any machine and without network:\n"
           "  slope train --data digits --limit-train 10000 --out digits.safetensors\n",
           to);

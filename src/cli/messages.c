@@ -84,6 +84,19 @@ cli_text cli_count(int64_t number)
     return out;
 }
 
+cli_text cli_time(double seconds)
+{
+    cli_text out;
+    const long s = seconds < 1e9 ? (long)(seconds + 0.5) : 1000000000;
+    if (s < 60)
+        snprintf(out.text, sizeof out.text, "%ld s", s);
+    else if (s < 3600)
+        snprintf(out.text, sizeof out.text, "%ld:%02ld min", s / 60, s % 60);
+    else
+        snprintf(out.text, sizeof out.text, "%ld:%02ld h", s / 3600, s / 60 % 60);
+    return out;
+}
+
 enum { WIDTH = 79 };
 
 static int letters(const char *text, int bytes)
@@ -91,6 +104,11 @@ static int letters(const char *text, int bytes)
     int n = 0;
     for (int i = 0; i < bytes; i++) n += (text[i] & 0xc0) != 0x80;
     return n;
+}
+
+int cli_columns(const char *text)
+{
+    return letters(text, (int)strlen(text));
 }
 
 void cli_wrap(FILE *to, const char *text, int at, int indent)

@@ -120,6 +120,31 @@ static bool assign(cli_options *o, int option, const char *text)
     return true;
 }
 
+const char *cli_option_text(const cli_options *o, int option, char *buffer, size_t size)
+{
+    const row *r = &rows[option];
+    const void *value = (const char *)o + r->offset;
+    if (!r->standard && !cli_given(o, option)) return NULL;
+    switch (r->kind) {
+    case TEXT: return *(const char *const *)value;
+    case FLAG: return "yes";
+    case WHOLE: snprintf(buffer, size, "%lld", (long long)*(const int64_t *)value); break;
+    case REAL: snprintf(buffer, size, "%.9g", *(const double *)value); break;
+    }
+    return buffer;
+}
+
+bool cli_option_is_flag(int option)
+{
+    return rows[option].kind == FLAG;
+}
+
+bool cli_option_fixes(int option)
+{
+    const unsigned both = COMPARE | RECIPE;
+    return (rows[option].commands & both) == both || option == CLI_WIDTH || option == CLI_NO_DIAGNOSE;
+}
+
 /* --- the command line --- */
 
 static void fail_value(const cli_options *o, const char *from, int option, const char *text)
@@ -130,6 +155,16 @@ static void fail_value(const cli_options *o, const char *from, int option, const
     else
         cli_fail(o, CLI_USAGE, "%s--%s is '%s'; it must be %s", from, rows[option].name, text,
                  range_text(&rows[option], range, sizeof range));
+}
+
+bool cli_assign(cli_options *o, const char *from, int option, const char *text)
+{
+    if (!assign(o, option, text)) {
+        fail_value(o, from, option, text);
+        return false;
+    }
+    o->given |= (uint64_t)1 << option;
+    return true;
 }
 
 /* getopt_long found no option: unknown, ambiguous, or a flag that was given a value. */
@@ -186,11 +221,7 @@ bool cli_parse_words(const cli_command *command, const char *from, int n, char *
             return false;
         }
         const int option = c - 1000;
-        if (!assign(o, option, optarg ? optarg : "")) {
-            fail_value(o, from, option, optarg ? optarg : "");
-            return false;
-        }
-        o->given |= (uint64_t)1 << option;
+        if (!cli_assign(o, from, option, optarg ? optarg : "")) return false;
     }
     o->words = arguments + optind;
     o->n_words = n - optind;

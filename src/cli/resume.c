@@ -49,7 +49,7 @@ static bool fits_number(double asked, double wanted)
 static bool agree(sl_context *ctx, const cli_options *o, int option, const char *wanted)
 {
     cli_options file = *o; /* the option as the file has it, read by the same functions */
-    char a[64], b[64];
+    char a[SL_ACTIVATION_TEXT], b[SL_ACTIVATION_TEXT];
     switch (option) {
     case CLI_MODEL: {
         char *line = cli_line(o);

@@ -187,8 +187,10 @@ static int fail_word(const cli_options *o, const sl_context *ctx, const char *wo
     return cli_fail(o, CLI_USAGE, "%s. Did you mean %s?", sl_error(ctx), near);
 }
 
-static int fail_activation(const cli_options *o, const sl_context *ctx, const char *word)
+int cli_activation(sl_context *ctx, const cli_options *o, const char *word, sl_activation *activation)
 {
+    *activation = sl_activation_parse(ctx, word);
+    if (!sl_error(ctx)) return CLI_SUCCESS;
     const char *names[SL_ACTIVATION_COUNT + 1];
     for (int i = 0; i <= SL_ACTIVATION_COUNT; i++) names[i] = sl_activation_name(i);
     return fail_word(o, ctx, word, names);
@@ -212,8 +214,8 @@ static int fail_schedule(const cli_options *o, const sl_context *ctx)
 static int read_words(sl_context *ctx, const cli_options *o, sl_activation *activation,
                       sl_optimizer *optimizer, sl_init *init)
 {
-    *activation = sl_activation_parse(ctx, o->activation);
-    if (sl_error(ctx)) return fail_activation(o, ctx, o->activation);
+    const int status = cli_activation(ctx, o, o->activation, activation);
+    if (status != CLI_SUCCESS) return status;
     *optimizer = sl_optimizer_named(ctx, o->optimizer);
     if (sl_error(ctx)) return fail_optimizer(o, ctx);
     optimizer->schedule = sl_schedule_parse(ctx, o->schedule);
@@ -277,7 +279,7 @@ static bool has_word(const char *line, const char *word)
 
 void cli_warn_step(const cli_options *o, const char *line, sl_activation activation)
 {
-    const bool chosen = strcmp(sl_activation_name(activation.row), "step") == 0 && has_word(line, "act");
+    const bool chosen = activation.row == SL_STEP.row && !activation.formula && has_word(line, "act");
     if (chosen || has_word(line, "step"))
         cli_say(o, "warning: the slope of step is 0 everywhere, so the layers before it do not learn; "
                    "step_ste learns");

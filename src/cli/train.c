@@ -1,7 +1,6 @@
 /* slope train */
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,28 +9,9 @@
 
 #define RESCUE "slope-interrupted.safetensors"
 
-static sl_context *volatile running; /* what a signal stops */
-
-static void stop(int signal)
-{
-    (void)signal;
-    sl_interrupt(running);
-}
-
-/* The first signal stops the run between two steps, the second ends the program. */
-static void listen_to_signals(sl_context *ctx)
-{
-    struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-    running = ctx;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 typedef struct training {
     const cli_options *o;
     cli_run run;
-    sl_dataset *train, *validation, *test;
     cli_log *log;
     sl_epoch last; /* complete epoch */
 } training;
@@ -58,51 +38,16 @@ static bool check_out(const cli_options *o, const char *option, const char *path
     return false;
 }
 
-static int load_data(training *t)
-{
-    const cli_options *o = t->o;
-    sl_context *ctx = t->run.ctx;
-    int status = CLI_SUCCESS;
-    t->train = cli_data(ctx, o, SL_TRAIN, &status);
-    if (t->train) t->test = cli_data(ctx, o, SL_TEST, &status);
-    if (!t->train || !t->test) return status;
-    t->validation = t->test;
-    if (cli_given(o, CLI_VALIDATION)) {
-        const int64_t count = sl_dataset_describe(t->train).count;
-        if (o->validation >= count)
-            return cli_fail(o, CLI_USAGE,
-                            "--validation %lld: there are %lld training images, and at least 1 "
-                            "must be left to learn from",
-                            (long long)o->validation, (long long)count);
-        t->run.held_out = true;
-        t->validation = sl_dataset_slice(t->train, count - o->validation, o->validation);
-        t->train = sl_dataset_slice(t->train, 0, count - o->validation);
-    }
-    t->run.train = t->train;
-    t->run.validation = t->validation;
-    return sl_error(ctx) ? cli_fail_context(o, ctx, false) : CLI_SUCCESS;
-}
-
 static void announce(const training *t)
 {
     const cli_options *o = t->o;
-    const sl_context *ctx = t->run.ctx;
-    char text[320], unit[64];
+    char unit[64];
     if (o->quiet) return;
     fputs("model    ", stderr);
     cli_wrap(stderr, sl_model_describe(t->run.model), 9, 9);
     snprintf(unit, sizeof unit, "%s parameters", cli_count(sl_model_parameters(t->run.model)).text);
     cli_say(o, "         act is %s; %s", o->activation, unit);
-    cli_say(o, "data     %s", cli_data_text(t->train, "training images", text, sizeof text));
-    const sl_dataset_info validation = sl_dataset_describe(t->validation);
-    if (t->run.held_out)
-        cli_say(o, "         validation on %s training images held out", cli_count(validation.count).text);
-    else
-        cli_say(o, "         validation on the %s test images: no --validation was given",
-                cli_count(validation.count).text);
-    if (!t->run.held_out && strncmp(o->schedule, "plateau", 7) == 0)
-        cli_say(o, "         the plateau schedule is steered by them, so the test set is no longer unseen");
-    cli_say(o, "device   %s: %s", sl_device_name(ctx), sl_device_description(ctx));
+    cli_announce_data(o, &t->run);
     if (o->resume)
         cli_say(o, "resume   %s, after %s steps", o->resume, cli_count(sl_model_step(t->run.model)).text);
 }
@@ -170,22 +115,23 @@ static void print_report(const char *name, const sl_report *report)
 static void print_diagnosis(sl_model *model)
 {
     sl_diagnosis row;
-    printf("\nLast epoch        gradient norm     mean  deviation   active     dead\n");
+    printf("\nLast epoch        gradient norm  update ratio     mean  deviation   active     dead\n");
     for (int i = 0; sl_model_diagnosis(model, i, &row); i++)
         if (row.is_activation)
-            printf("  %-20s %8s %8.3g %10.3g %6.1f %% %6.1f %%\n", row.name, "", row.mean, row.deviation,
-                   100 * row.active, 100 * row.dead);
+            printf("  %-20s %8s %13s %8.3g %10.3g %6.1f %% %6.1f %%\n", row.name, "", "", row.mean,
+                   row.deviation, 100 * row.active, 100 * row.dead);
         else
-            printf("  %-20s %8.3g\n", row.name, row.gradient_norm);
-    printf("active: values where the slope is 0.01 or more, the others are saturated\n"
-           "dead:   units whose slope was 0 for a whole batch\n");
+            printf("  %-20s %8.3g %13.2g\n", row.name, row.gradient_norm, row.update_ratio);
+    printf("update ratio: norm of a step's change of the weights by their norm\n"
+           "active:       values where the slope is 0.01 or more, the others are saturated\n"
+           "dead:         units whose slope was 0 for a whole batch\n");
 }
 
 static int print_results(training *t)
 {
     sl_model *model = t->run.model;
     sl_report test = t->last.validation;
-    if (t->run.held_out) test = sl_evaluate(model, t->test);
+    if (t->run.held_out) test = sl_evaluate(model, t->run.test);
     if (sl_error(t->run.ctx)) return cli_fail_context(t->o, t->run.ctx, false);
     print_report("training", &t->last.train);
     if (t->run.held_out) print_report("validation", &t->last.validation);
@@ -204,7 +150,7 @@ static int print_results(training *t)
 static int check_resume(const training *t)
 {
     const cli_options *o = t->o;
-    const int64_t count = sl_dataset_describe(t->train).count, steps = (count + o->batch - 1) / o->batch;
+    const int64_t count = sl_dataset_describe(t->run.train).count, steps = (count + o->batch - 1) / o->batch;
     if (o->resume_steps == 0 || o->resume_steps == steps) return CLI_SUCCESS;
     return cli_fail(o, CLI_FAILURE,
                     "%s stopped in a run of %lld steps an epoch, but %lld training images make %lld; "
@@ -219,7 +165,7 @@ static int fit(training *t)
     sl_model *model = t->run.model;
     const char *checkpoint = o->out ? o->out : RESCUE;
     announce(t);
-    sl_fit(model, t->train, .epochs = (int)o->epochs, .validation = t->validation,
+    sl_fit(model, t->run.train, .epochs = (int)o->epochs, .validation = t->run.validation,
            .progress = o->quiet ? NULL : stderr, .on_epoch = on_epoch, .data = t, .checkpoint = checkpoint);
     if (sl_model_interrupted(model)) return interrupted(t, checkpoint);
     if (sl_error(ctx)) return cli_fail_context(o, ctx, false);
@@ -239,18 +185,16 @@ int cli_train(cli_options *o)
     training t = {.o = o, .run.ctx = cli_open(o, &status)};
     sl_context *ctx = t.run.ctx;
     if (!ctx) return status;
-    listen_to_signals(ctx);
-    status = load_data(&t);
-    if (status == CLI_SUCCESS) t.run.model = cli_model(ctx, o, t.train, &status);
+    cli_listen(ctx);
+    status = cli_run_data(o, &t.run);
+    if (status == CLI_SUCCESS) t.run.model = cli_model(ctx, o, t.run.train, &status);
     if (t.run.model) status = check_resume(&t);
     if (status == CLI_SUCCESS && o->resume && sl_restore(t.run.model, o->resume, true) != SL_OK)
         status = cli_fail_context(o, ctx, false);
     if (status == CLI_SUCCESS && !cli_log_open(o, &t.run, &t.log)) status = CLI_FAILURE;
     if (status == CLI_SUCCESS) status = fit(&t);
     if (!cli_log_close(t.log) && status == CLI_SUCCESS) status = CLI_FAILURE;
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    running = NULL;
+    cli_deafen();
     sl_close(ctx);
     return status;
 }
