@@ -7,6 +7,7 @@
 #include "slope/graph.h"
 
 #define SL_MAX_OUTPUTS 3
+#define SL_MAX_INPUTS  16 /* of a node that is differentiated or copied */
 
 /* Something that outlives a step: a parameter, a statistic, an optimiser's state, a counter, a data set. */
 typedef enum sl_variable_kind {
@@ -85,6 +86,9 @@ typedef struct sl_op_rules {
     bool (*infer)(sl_node *node);
     /* Given dy[k], the cotangent of output k (NULL: none), sets dx[i] for the inputs with wanted[i]. */
     void (*vjp)(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx);
+    /* Given tx[i], the tangent of input i (NULL: zero; not all are), sets ty[k] for the outputs that have
+     * one. */
+    void (*jvp)(sl_node *node, sl_node *const *tx, sl_node **ty);
     /* The node's replacement when evaluating (not training); in[] are already replaced. NULL: a plain copy.
      */
     sl_node *(*evaluate)(sl_graph *graph, const sl_node *node, sl_node *const *in);
