@@ -28,6 +28,13 @@ if(NOT SLOPE_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
   set_tests_properties(test_new_row PROPERTIES TIMEOUT 300 LABELS slow PROCESSORS 2)
 endif()
 
+# What the examples print, beside the page that shows it.
+if(SLOPE_EXAMPLES)
+  add_test(NAME test_examples COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_examples.sh ${CMAKE_BINARY_DIR}/examples
+    ${CMAKE_SOURCE_DIR}/docs/examples.md)
+  set_tests_properties(test_examples PROPERTIES TIMEOUT 300)
+endif()
+
 # The command, as a stranger uses it.
 find_program(BASH_PROGRAM bash)
 if(TARGET slope_command AND BASH_PROGRAM)
