@@ -81,6 +81,14 @@ typedef struct sl_batch_norm_attr {
     bool tracks; /* BATCH_NORM: changes the running statistics, inputs 3 and 4, as BATCH_NORM_TRACK does */
 } sl_batch_norm_attr;
 
+typedef struct sl_take_attr { /* element `index` of dimension 1, counted from 0; VJP: of `steps` */
+    int index, steps;
+} sl_take_attr;
+
+typedef struct sl_lstm_attr {
+    float forget_bias; /* added to the sum of the forget gate */
+} sl_lstm_attr;
+
 /* DRAW_BATCH: inputs images [n, …] (bytes or floats), labels [n] or targets [n, …], step. Outputs x =
  * scale·image + shift [batch, …], labels [batch], valid [1]. Batch number step mod ceil(n/batch) of epoch
  * step / ceil(n/batch). Rows at and beyond `valid` are zero. */
