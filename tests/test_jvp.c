@@ -5,15 +5,6 @@
 
 #include "slope/slope.h"
 
-/* An input or parameter with another's shape. */
-static sl_node *like(sl_graph *g, const sl_node *node, const char *name)
-{
-    if (!sl_batched(node)) return sl_parameter(g, name, node->shape, .init = {SL_INIT_ZEROS, 0});
-    int64_t dims[SL_MAX_DIMS] = {0};
-    for (int i = 1; i < node->shape.n; i++) dims[i - 1] = node->shape.dim[i];
-    return sl_input_dims(g, name, dims);
-}
-
 static double *random_values(int64_t count, uint32_t stream)
 {
     double *values = calloc((size_t)count, sizeof *values);
@@ -35,7 +26,7 @@ static void check_mask(const op_case *c, int valid, unsigned mask)
     run.graph = sl_graph_new(run.ctx);
     for (int k = 0; k < c->n_in; k++) run.in[k] = case_input(&run, &c->in[k], k);
     sl_node *y = run.node = sl_node_new(run.graph, c->op, c->attr, c->n_in, run.in);
-    sl_node *u = like(run.graph, y, "u"), *wrt[MAX_IN], *along[MAX_IN], *gradient[MAX_IN], *jt = NULL;
+    sl_node *u = case_like(run.graph, y, "u"), *wrt[MAX_IN], *along[MAX_IN], *gradient[MAX_IN], *jt = NULL;
     int n = 0, which[MAX_IN];
     for (int k = 0; k < c->n_in; k++)
         if (mask >> k & 1) {
@@ -43,7 +34,7 @@ static void check_mask(const op_case *c, int valid, unsigned mask)
             snprintf(name, sizeof name, "t%d", k);
             which[n] = k;
             wrt[n] = run.in[k];
-            along[n++] = like(run.graph, run.in[k], name);
+            along[n++] = case_like(run.graph, run.in[k], name);
         }
     sl_node *objective = sl_sum(sl_mul(y, u));
     sl_differentiate(objective, wrt, n, gradient);
