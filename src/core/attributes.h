@@ -89,6 +89,11 @@ typedef struct sl_lstm_attr {
     float forget_bias; /* added to the sum of the forget gate */
 } sl_lstm_attr;
 
+typedef struct sl_custom_attr {
+    const struct sl_custom_op *op; /* slope/custom.h */
+    const void *data;
+} sl_custom_attr;
+
 /* DRAW_BATCH: inputs images [n, …] (bytes or floats), labels [n] or targets [n, …], step. Outputs x =
  * scale·image + shift [batch, …], labels [batch], valid [1]. Batch number step mod ceil(n/batch) of epoch
  * step / ceil(n/batch). Rows at and beyond `valid` are zero. */

@@ -101,7 +101,6 @@ enum { SL_FLAG_NONE = 0, SL_FLAG_LEAF = 1, SL_FLAG_VIEW = 2, SL_FLAG_INPLACE = 4
 int sl_op_flags(sl_op op);
 
 /* --- build.c --- */
-sl_graph *sl_graph_of(sl_node *const *in, int n); /* of the first non-NULL; checks that all share it */
 void *sl_graph_alloc(sl_graph *graph, size_t bytes);
 const char *sl_graph_text(sl_graph *graph, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Appends a node: copies attr, infers. NULL where an input is NULL, an error is pending, or the shapes do not
