@@ -20,10 +20,6 @@ static void vjp(sl_node *y, sl_node *dy, sl_node **dx)
 {
     dx[0] = slope(y, dy);
 }
-static sl_node *jvp(sl_node *y, sl_node *const *tx)
-{
-    return slope(y, tx[0]);
-}
 static void wrong(sl_node *y, sl_node *dy, sl_node **dx)
 {
     dx[0] = sl_neg(slope(y, dy));
@@ -40,7 +36,7 @@ static void show(void *user, const sl_gradient_row *row)
 
 int main(void)
 {
-    static const sl_custom_op bumps[2] = {{.name = "bump", .cpu = run, .vjp = vjp, .jvp = jvp},
+    static const sl_custom_op bumps[2] = {{.name = "bump", .cpu = run, .vjp = vjp},
                                           {.name = "bump", .cpu = run, .vjp = wrong}};
     sl_context *ctx = sl_open(.device = SL_CPU, .seed = 1);
     sl_dataset *train = sl_digits(ctx, 1, SL_TRAIN, 5000), *test = sl_digits(ctx, 1, SL_TEST, 1000);
