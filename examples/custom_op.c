@@ -1,5 +1,5 @@
 /* An operation of one's own, without touching the library: the Gaussian bump y = exp(-x²), with its kernel
- * and both derivatives, trained in a network and held against differences; then the same with an error
+ * and its derivative, trained in a network and held against differences; then the same with an error
  * planted in its vjp. */
 #include <math.h>
 #include <slope/slope.h>
