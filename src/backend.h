@@ -67,7 +67,7 @@ struct sl_kernel {
 /* The families of kernels: a file each in src/cpu and in src/cuda. */
 #define SL_KERNEL_FAMILIES(FAMILY)                                                                           \
     FAMILY(matmul) FAMILY(conv) FAMILY(activation) FAMILY(elementwise) FAMILY(reduce) FAMILY(pool)           \
-    FAMILY(norm) FAMILY(softmax) FAMILY(loss) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
+    FAMILY(norm) FAMILY(lstm) FAMILY(custom) FAMILY(softmax) FAMILY(loss) FAMILY(random) FAMILY(statistics) FAMILY(step) FAMILY(update)
 // clang-format on
 
 /* What a back end offers. `kernels` is a NULL-ended list of families, each a list that ends with run == NULL;

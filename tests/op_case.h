@@ -31,10 +31,11 @@ typedef struct op_run {
     sl_graph *graph;
     sl_plan *plan;
     sl_node *in[MAX_IN], *weight, *node, *objective;
-    sl_node *roots[MAX_ROOTS]; /* outputs of the node, then gradients */
-    sl_node *gradient[MAX_IN];
+    sl_node *roots[MAX_ROOTS]; /* outputs of the node, the objective, gradients, forward mode */
+    sl_node *gradient[MAX_IN],
+        *tangent[MAX_IN]; /* of input k: what reverse mode gives, what forward mode takes */
     int n_roots, valid;
-    double *values[MAX_IN], *weights;
+    double *values[MAX_IN];
 } op_run;
 
 /* What CUDA devices have run since the program began: operations, and rows of activations.def alone and as
@@ -127,6 +128,41 @@ static inline void case_set(op_run *run, const sl_node *node, const double *valu
     }
 }
 
+/* An input or parameter with another's shape. */
+static inline sl_node *case_like(sl_graph *g, const sl_node *node, const char *name)
+{
+    if (!sl_batched(node)) return sl_parameter(g, name, node->shape, .init = {SL_INIT_ZEROS, 0});
+    int64_t dims[SL_MAX_DIMS] = {0};
+    for (int i = 1; i < node->shape.n; i++) dims[i - 1] = node->shape.dim[i];
+    return sl_input_dims(g, name, dims);
+}
+
+static inline void case_set_random(op_run *run, const sl_node *node, uint32_t stream)
+{
+    double *values =
+        case_values(&(sl_sample_input){.domain = SL_SAMPLE_ANY}, (int)stream, case_count(run, node));
+    case_set(run, node, values);
+    free(values);
+}
+
+/* Forward mode along a direction of all inputs that have a gradient. */
+static inline void case_add_forward(op_run *run, const op_case *c)
+{
+    sl_node *wrt[MAX_IN], *along[MAX_IN], *out = NULL;
+    int n = 0;
+    for (int k = 0; k < c->n_in; k++) {
+        char name[16];
+        if (!run->gradient[k]) continue;
+        snprintf(name, sizeof name, "t%d", k);
+        run->tangent[k] = case_like(run->graph, run->in[k], name);
+        wrt[n] = run->in[k];
+        along[n++] = run->tangent[k];
+    }
+    if (n == 0) return;
+    if (sl_jvp(&run->node, 1, wrt, along, n, &out) != SL_OK) fail_msg("%s: %s", c->name, sl_error(run->ctx));
+    run->roots[run->n_roots++] = out;
+}
+
 /* Builds the case and its gradients, plans them and sets the inputs. The first `valid` of CASE_BATCH samples
  * count. */
 static inline op_run case_open(const op_case *c, const sl_open_options *device,
@@ -142,20 +178,13 @@ static inline op_run case_open(const op_case *c, const sl_open_options *device,
     for (int k = 0; k < run.node->n_out; k++) run.roots[run.n_roots++] = run.node->outputs[k];
     const bool differentiable = sl_rules(c->op)->vjp && run.node->dtype == SL_FLOAT;
     if (differentiable) {
-        sl_node *weight;
-        if (sl_batched(run.node)) {
-            int64_t dims[SL_MAX_DIMS] = {0};
-            for (int i = 1; i < run.node->shape.n; i++) dims[i - 1] = run.node->shape.dim[i];
-            weight = sl_input_dims(run.graph, "weight", dims);
-        } else {
-            weight = sl_parameter(run.graph, "weight", run.node->shape, .init = {SL_INIT_ZEROS, 0});
-        }
-        run.weight = weight;
-        run.objective = sl_sum(sl_mul(run.node, weight));
+        run.weight = case_like(run.graph, run.node, "weight");
+        run.objective = sl_sum(sl_mul(run.node, run.weight));
         run.roots[run.n_roots++] = run.objective;
         assert_int_equal(sl_differentiate(run.objective, run.in, c->n_in, run.gradient), SL_OK);
         for (int k = 0; k < c->n_in; k++)
             if (run.gradient[k]) run.roots[run.n_roots++] = run.gradient[k];
+        case_add_forward(&run, c);
     }
     sl_plan_options o = options ? *options : (sl_plan_options){0};
     o.batch = CASE_BATCH;
@@ -166,11 +195,9 @@ static inline op_run case_open(const op_case *c, const sl_open_options *device,
         run.values[k] = case_values(&c->in[k], k, case_count(&run, run.in[k]));
         if (c->in[k].domain != SL_SAMPLE_STEP) case_set(&run, run.in[k], run.values[k]);
     }
-    if (run.weight) {
-        run.weights =
-            case_values(&(sl_sample_input){.domain = SL_SAMPLE_ANY}, 99, case_count(&run, run.weight));
-        case_set(&run, run.weight, run.weights);
-    }
+    if (run.weight) case_set_random(&run, run.weight, 99);
+    for (int k = 0; k < c->n_in; k++)
+        if (run.tangent[k]) case_set_random(&run, run.tangent[k], 100u + (uint32_t)k);
     sl_plan_set_valid(run.plan, valid);
     if (sl_error(run.ctx)) fail_msg("%s: %s", c->name, sl_error(run.ctx));
     return run;
@@ -184,7 +211,6 @@ static inline void case_run(op_run *run, const op_case *c)
 static inline void case_close(op_run *run)
 {
     for (int k = 0; k < MAX_IN; k++) free(run->values[k]);
-    free(run->weights);
     sl_close(run->ctx);
 }
 

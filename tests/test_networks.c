@@ -86,6 +86,8 @@ static void test_lines(void **state)
     check_line("conv3-6p1s2d2 mish avgpool2 res( conv3-6p1 gelu bn conv1-6 ) res( conv3-9p1s2 ) gap "
                "prelu(channel) dense10",
                "elu", 15, 14, 3, 40);
+    check_line("lstm5 dense4 act dense3", "relu", 6, 7, 1, 60);
+    check_line("conv3-2 rnn6 dense3", "tanh", 7, 6, 2, 40);
     check_line("dense8 swish(learn) res( dense8 act res( dense8 softplus ) ) dense3", "softsign", 1, 1, 13,
                100);
 }

@@ -78,6 +78,13 @@ SL_API sl_node *sl_node_input(const sl_node *node, int k);
 SL_API sl_status sl_gradients(sl_node *y, sl_node *const *wrt, int n, sl_node **out);
 SL_API sl_node *sl_gradient(sl_node *y, sl_node *wrt);
 
+/* Forward mode: appends nodes that compute the derivative of each y[i] along a direction into out[i], the sum
+ * over k of dy[i]/dwrt[k] times along[k] (a Jacobian-vector product). along[k] is a node of wrt[k]'s shape;
+ * wrt may hold any node. A y that does not depend on wrt gets NULL and an error. Applied to gradients it
+ * gives Hessian-vector products. */
+SL_API sl_status sl_jvp(sl_node *const *y, int n_y, sl_node *const *wrt, sl_node *const *along, int n_wrt,
+                        sl_node **out);
+
 /* One line a node: number, operation, name, shape, inputs. */
 SL_API void sl_graph_print(const sl_graph *graph, FILE *to);
 

@@ -69,6 +69,23 @@ typedef struct sl_batch_norm_options {
 } sl_batch_norm_options;
 SL_API sl_node *sl_batch_norm_with(sl_node *x, const sl_batch_norm_options *options);
 
+/* Recurrence over x [n, steps, features] (images: their rows are the steps), from a state of 0: gives the
+ * last h [n, units]. Unrolled when the graph is built; all steps share weight W [features, k·units],
+ * recurrent U [units, k·units] and bias b [k·units], where k is 4 for lstm and 1 for rnn. lstm   i, f, g, o =
+ * σ, σ, tanh, σ of x·W + h·U + b (blocks in this order, as PyTorch has them); c = f·c + i·g; h = o·tanh(c).
+ * Hochreiter & Schmidhuber 1997, Gers et al. 2000 rnn    h = f(x·W + h·U + b), Elman 1990 */
+typedef struct sl_recurrent_options {
+    int units;                /* required */
+    sl_activation activation; /* of rnn; tanh by default */
+    float forget_bias;        /* lstm: added in the forget gate; default 1, Jozefowicz et al. 2015 */
+    sl_init init;             /* of W; Xavier by default. U starts orthogonal, b at 0 */
+    float l2;
+    const char *name; /* default "lstm1", "rnn1", … */
+    int end_;
+} sl_recurrent_options;
+SL_API sl_node *sl_lstm_with(sl_node *x, const sl_recurrent_options *options);
+SL_API sl_node *sl_rnn_with(sl_node *x, const sl_recurrent_options *options);
+
 /* A whole model from a line such as "conv5-8 act pool2 conv5-16 act pool2 dense10", or a preset: softmax,
  * mlp, lenet, cnn. `act` words become `activation`. Returns the last node (the logits). The line is stored
  * with the model. */
@@ -96,6 +113,14 @@ inline sl_node *sl_avg_pool2d(sl_node *x, const sl_pool2d_options &options)
 {
     return sl_avg_pool2d_with(x, &options);
 }
+inline sl_node *sl_lstm(sl_node *x, const sl_recurrent_options &options)
+{
+    return sl_lstm_with(x, &options);
+}
+inline sl_node *sl_rnn(sl_node *x, const sl_recurrent_options &options)
+{
+    return sl_rnn_with(x, &options);
+}
 #else
 #    define sl_dense(...)          SL_DENSE_(__VA_ARGS__, .end_ = 0)
 #    define SL_DENSE_(x, ...)      sl_dense_with((x), &(sl_dense_options){__VA_ARGS__})
@@ -107,6 +132,10 @@ inline sl_node *sl_avg_pool2d(sl_node *x, const sl_pool2d_options &options)
 #    define SL_AVG_POOL2D_(x, ...) sl_avg_pool2d_with((x), &(sl_pool2d_options){__VA_ARGS__})
 #    define sl_dropout(...)        SL_DROPOUT_(__VA_ARGS__, .end_ = 0)
 #    define SL_DROPOUT_(x, ...)    sl_dropout_with((x), &(sl_dropout_options){__VA_ARGS__})
+#    define sl_lstm(...)           SL_LSTM_(__VA_ARGS__, .end_ = 0)
+#    define SL_LSTM_(x, ...)       sl_lstm_with((x), &(sl_recurrent_options){__VA_ARGS__})
+#    define sl_rnn(...)            SL_RNN_(__VA_ARGS__, .end_ = 0)
+#    define SL_RNN_(x, ...)        sl_rnn_with((x), &(sl_recurrent_options){__VA_ARGS__})
 #    define sl_batch_norm(...)     SL_BATCH_NORM_(__VA_ARGS__, .end_ = 0)
 #    define SL_BATCH_NORM_(x, ...) sl_batch_norm_with((x), &(sl_batch_norm_options){__VA_ARGS__})
 #endif

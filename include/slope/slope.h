@@ -25,7 +25,9 @@
 #define SLOPE_SLOPE_H
 
 #include "slope/activation.h"
+#include "slope/check.h"
 #include "slope/context.h"
+#include "slope/custom.h"
 #include "slope/data.h"
 #include "slope/graph.h"
 #include "slope/layers.h"

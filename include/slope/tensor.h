@@ -20,4 +20,13 @@ typedef struct sl_shape {
     int n; /* number of dimensions, 0 for a scalar */
     int64_t dim[SL_MAX_DIMS];
 } sl_shape;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+/* Elements; a batch dimension that is still open counts as 1. */
+SL_API int64_t sl_shape_count(sl_shape shape);
+#ifdef __cplusplus
+}
+#endif
 #endif

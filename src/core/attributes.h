@@ -14,7 +14,7 @@ typedef struct sl_activation_attr {
     int id;
     float a, b;
     const struct sl_formula *formula; /* NULL: a row */
-    int parameter;                    /* ACTIVATION_VJP_PARAMETER: by which of the learned ones */
+    int parameter;                    /* ACTIVATION_…_PARAMETER: by which of the learned ones */
 } sl_activation_attr;
 
 typedef struct sl_matmul_attr { /* y = op(A)·op(B) */
@@ -92,6 +92,19 @@ typedef struct sl_batch_norm_attr {
     sl_activation_attr activation;
     bool tracks; /* BATCH_NORM: changes the running statistics, inputs 3 and 4, as BATCH_NORM_TRACK does */
 } sl_batch_norm_attr;
+
+typedef struct sl_take_attr { /* element `index` of dimension 1, counted from 0; VJP: of `steps` */
+    int index, steps;
+} sl_take_attr;
+
+typedef struct sl_lstm_attr {
+    float forget_bias; /* added to the sum of the forget gate */
+} sl_lstm_attr;
+
+typedef struct sl_custom_attr {
+    const struct sl_custom_op *op; /* slope/custom.h */
+    const void *data;
+} sl_custom_attr;
 
 /* DRAW_BATCH: inputs images [n, …] (bytes or floats), labels [n] or targets [n, …], step. Outputs x =
  * scale·image + shift [batch, …], labels [batch], valid [1]. Batch number step mod ceil(n/batch) of epoch

@@ -8,7 +8,6 @@
 
 sl_shape sl_shape_of(int n, const int64_t *dims);
 bool sl_shape_equal(sl_shape a, sl_shape b);
-int64_t sl_shape_count(sl_shape shape); /* elements; a batch dimension that is still open counts as 1 */
 int64_t sl_shape_last(sl_shape shape);  /* the last dimension, 1 for a scalar */
 int64_t sl_shape_rows(sl_shape shape);  /* elements / last dimension */
 /* Elements of a block in which these tensors lie one behind another, each at a multiple of SL_ALIGN elements.

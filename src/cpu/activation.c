@@ -493,7 +493,8 @@ static void run_bias_vjp(const sl_call *call)
     run_sums(call, &j, 0);
 }
 
-static void run_activation_vjp_parameter(const sl_call *call)
+/* Slopes by a learned parameter instead of x. */
+static job by_parameter(const sl_call *call)
 {
     const sl_activation_attr *attr = call->attr;
     job j = {0};
@@ -502,7 +503,20 @@ static void run_activation_vjp_parameter(const sl_call *call)
         j.f.program = &attr->formula->by[attr->parameter];
     else
         j.f.slope = j.f.row->slope_a;
+    return j;
+}
+
+static void run_activation_vjp_parameter(const sl_call *call)
+{
+    job j = by_parameter(call);
     run_sums(call, &j, 0);
+}
+
+static void run_activation_jvp_parameter(const sl_call *call)
+{
+    job j = by_parameter(call);
+    j.y = sl_out(call, 0);
+    run_stretches(call, &j);
 }
 
 static void run_activation_vjp_bias(const sl_call *call)
@@ -528,6 +542,7 @@ void SL_JOIN(sl_slopes, SL_SUFFIX)(const sl_call *call, int64_t first, int64_t n
 const sl_kernel SL_KERNELS(activation)[] = {
     {SL_OP_ACTIVATION, "stretches", NULL, NULL, run_activation},
     {SL_OP_ACTIVATION_VJP, "stretches", NULL, NULL, run_activation_vjp},
+    {SL_OP_ACTIVATION_JVP_PARAMETER, "stretches", NULL, NULL, run_activation_jvp_parameter},
     {SL_OP_ACTIVATION_VJP_PARAMETER, "stretches", NULL, first_output_workspace, run_activation_vjp_parameter},
     {SL_OP_BIAS, "stretches", NULL, NULL, run_bias},
     {SL_OP_BIAS_VJP, "stretches", NULL, first_output_workspace, run_bias_vjp},

@@ -234,6 +234,25 @@ static void max_pool_vjp(const sl_call *call)
         run_rows(&g, max_pool_vjp_task, n * g.h, both);
 }
 
+/* Of samples that do not count the index may be anything. */
+static void max_pool_jvp_task(void *arg, int64_t first, int64_t last, int worker)
+{
+    const geometry *g = arg;
+    const sl_pool_attr *a = g->attr;
+    const int32_t *index = g->call->in[1].data;
+    (void)worker;
+    for (int64_t r = first; r < last; r++) {
+        const real *image = sl_in(g->call, 0) + r / g->oh * g->h * g->w * g->c;
+        for (int64_t i = r * g->ow * g->c; i < (r + 1) * g->ow * g->c; i++) {
+            const int64_t ox = i / g->c % g->ow;
+            const int64_t y = r % g->oh * a->stride[0] - a->pad[0] + index[i] / a->kernel[1];
+            const int64_t x = ox * a->stride[1] - a->pad[1] + index[i] % a->kernel[1];
+            const bool inside = y >= 0 && y < g->h && x >= 0 && x < g->w;
+            sl_out(g->call, 0)[i] = inside ? image[(y * g->w + x) * g->c + i % g->c] : 0;
+        }
+    }
+}
+
 INLINE void avg_window(const geometry *g, const real *image, taps row, taps column, real *y, int64_t width)
 {
     panel sum = {0};
@@ -263,6 +282,12 @@ static void avg_pool_task(void *arg, int64_t first, int64_t last, int worker)
     }
 }
 
+static void max_pool_jvp(const sl_call *call)
+{
+    const geometry g = geometry_of(call, call->in[0].shape, call->out[0].shape);
+    run_rows(&g, max_pool_jvp_task, call->in[0].shape.dim[0] * g.oh, g.ow * g.c * 8);
+}
+
 static void avg_pool(const sl_call *call)
 {
     const geometry g = geometry_of(call, call->in[0].shape, call->out[0].shape);
@@ -279,6 +304,7 @@ static void avg_pool_vjp(const sl_call *call)
 const sl_kernel SL_KERNELS(pool)[] = {
     {SL_OP_MAX_POOL2D, "panels", NULL, NULL, max_pool},
     {SL_OP_MAX_POOL2D_VJP, "gather", NULL, NULL, max_pool_vjp},
+    {SL_OP_MAX_POOL2D_JVP, "gather", NULL, NULL, max_pool_jvp},
     {SL_OP_AVG_POOL2D, "panels", NULL, NULL, avg_pool},
     {SL_OP_AVG_POOL2D_VJP, "gather", NULL, NULL, avg_pool_vjp},
     {0},

@@ -123,7 +123,8 @@ static __device__ __forceinline__ slope_raw<Row, V> load_slope(const job &j, int
     return r;
 }
 
-template <class Row> struct backward {
+/* BY_A: by the parameter instead of x. */
+template <class Row, bool BY_A> struct backward {
     job j;
     typedef sl_vec<4> Column;
     typedef slope_raw<Row, 4> Raw;
@@ -139,7 +140,9 @@ template <class Row> struct backward {
     {
         sl_vec<4> dx;
 #pragma unroll
-        for (int k = 0; k < 4; k++) dx.v[k] = Row::term(r.dy.v[k], r.at.v[k], a.v[k], j.b);
+        for (int k = 0; k < 4; k++)
+            dx.v[k] = BY_A ? Row::term_a(r.dy.v[k], r.at.v[k], a.v[k], j.b)
+                           : Row::term(r.dy.v[k], r.at.v[k], a.v[k], j.b);
         sl_vec_store<4>(j.y, i, end, dx);
     }
 };
@@ -222,21 +225,26 @@ template <class Row> static void launch_forward(const sl_call *call, const job &
     sl_each(call, f, j.count, columns_of(j));
 }
 
-template <class Row> static void launch_backward(const sl_call *call, const job &j)
+template <class Row, bool BY_A> static void launch_backward(const sl_call *call, const job &j)
 {
-    const backward<Row> f = {j};
+    const backward<Row, BY_A> f = {j};
     sl_each(call, f, j.count, columns_of(j));
 }
 
-/* Only a row with a parameter that can be learned has kernels for its gradient. */
-template <class Row, bool LEARNABLE_ROW> struct parameter_sums {
-    static void launch(const sl_call *call, const job &j, int output)
+/* Only a row with a parameter that can be learned has kernels for it. */
+template <class Row, bool LEARNABLE_ROW> struct by_parameter {
+    static void sums(const sl_call *call, const job &j, int output)
     {
         launch_sums<Row, true>(call, j, output);
     }
+    static void terms(const sl_call *call, const job &j)
+    {
+        launch_backward<Row, true>(call, j);
+    }
 };
-template <class Row> struct parameter_sums<Row, false> {
-    static constexpr void (*launch)(const sl_call *, const job &, int) = nullptr;
+template <class Row> struct by_parameter<Row, false> {
+    static constexpr void (*sums)(const sl_call *, const job &, int) = nullptr;
+    static constexpr void (*terms)(const sl_call *, const job &) = nullptr;
 };
 
 static const struct row_launches {
@@ -245,10 +253,15 @@ static const struct row_launches {
     void (*backward)(const sl_call *call, const job &j);
     void (*backward_sums)(const sl_call *call, const job &j, int output);
     void (*parameter_sums)(const sl_call *call, const job &j, int output);
+    void (*parameter_terms)(const sl_call *call, const job &j);
 } rows[SL_ROW_COUNT] = {
 #define ACTIVATION(id, name, parameters, reads, F, G, H, kinks)                                              \
-    {reads, launch_forward<row_##id>, launch_backward<row_##id>, launch_sums<row_##id, false>,               \
-     parameter_sums<row_##id, parameters>::launch},
+    {reads,                                                                                                  \
+     launch_forward<row_##id>,                                                                               \
+     launch_backward<row_##id, false>,                                                                       \
+     launch_sums<row_##id, false>,                                                                           \
+     by_parameter<row_##id, parameters>::sums,                                                               \
+     by_parameter<row_##id, parameters>::terms},
 #include "slope/activations.def"
 #undef ACTIVATION
 };
@@ -349,6 +362,13 @@ static void run_activation_vjp_parameter(const sl_call *call)
     rows[row_of(call)].parameter_sums(call, slope_job(call), 0);
 }
 
+static void run_activation_jvp_parameter(const sl_call *call)
+{
+    job j = slope_job(call);
+    j.y = sl_out(call, 0);
+    rows[row_of(call)].parameter_terms(call, j);
+}
+
 static void run_bias_vjp(const sl_call *call)
 {
     job j = job_of(call);
@@ -373,6 +393,7 @@ SL_CUDA_KERNELS(activation) = {
     {SL_OP_ACTIVATION_VJP, "fours", nullptr, nullptr, run_activation_vjp},
     {SL_OP_ACTIVATION_VJP_PARAMETER, "leaves", supports_parameter, first_output_workspace,
      run_activation_vjp_parameter},
+    {SL_OP_ACTIVATION_JVP_PARAMETER, "fours", supports_parameter, nullptr, run_activation_jvp_parameter},
     {SL_OP_BIAS, "fours", nullptr, nullptr, run_bias},
     {SL_OP_BIAS_VJP, "leaves", nullptr, first_output_workspace, run_bias_vjp},
     {SL_OP_BIAS_ACTIVATION, "fours", nullptr, nullptr, run_bias_activation},

@@ -357,6 +357,15 @@ static void run_activation_vjp_parameter(const sl_call *call)
     launch_sums(call, program, slope_job(call, program), 0);
 }
 
+static void run_activation_jvp_parameter(const sl_call *call)
+{
+    const int by = static_cast<const sl_activation_attr *>(call->attr)->parameter;
+    const sl_formula_program *program = &formula_of(call)->by[by];
+    job j = slope_job(call, program);
+    j.y = sl_out(call, 0);
+    launch(call, formula_of(call), program, j);
+}
+
 /* --- behind another operation --- */
 
 /* An operation's call without the activation that follows it, and the kernel of that. */
@@ -512,6 +521,7 @@ void sl_cuda_formula_slopes(const sl_call *call, float *to)
     {SL_OP_ACTIVATION, how, alone, nullptr, run_activation},                                                 \
         {SL_OP_ACTIVATION_VJP, how, alone, nullptr, run_activation_vjp},                                     \
         {SL_OP_ACTIVATION_VJP_PARAMETER, how, alone, parameter_workspace, run_activation_vjp_parameter},     \
+        {SL_OP_ACTIVATION_JVP_PARAMETER, how, alone, nullptr, run_activation_jvp_parameter},                 \
         {SL_OP_ACTIVATION_VJP_BIAS, how, alone, second_output_workspace, run_activation_vjp_bias},           \
         {SL_OP_BIAS_ACTIVATION, how, alone, nullptr, run_bias_activation},                                   \
         {SL_OP_MATMUL_BIAS_ACTIVATION, how, behind, plain_workspace, run_product},                           \

@@ -88,7 +88,7 @@ template <int V> static __device__ __forceinline__ void store_ints(int32_t *p, c
         *p = r.v[0];
 }
 
-/* The four kernels: what thread number i makes. */
+/* The kernels: what thread number i makes. */
 struct max_window {
     template <int V, class Index>
     static __device__ __forceinline__ void run(const geometry &g, const float *x, const int32_t *, float *y,
@@ -165,6 +165,26 @@ struct max_pixel {
     }
 };
 
+/* Of samples that do not count the index may be anything. */
+struct max_tangent {
+    template <int V, class Index>
+    static __device__ __forceinline__ void run(const geometry &g, const float *tx, const int32_t *index,
+                                               float *ty, int32_t *, int64_t i)
+    {
+        const place at = place_of<V, Index>(i, g.oh, g.ow, g.c);
+        const float *image = tx + at.image * g.h * g.w * g.c + at.channel;
+        const ints<V> tap = load_ints<V>(index + i * V);
+        sl_vec<V> t = {};
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            const int y = at.y * g.a.stride[0] - g.a.pad[0] + tap.v[k] / g.a.kernel[1];
+            const int x = at.x * g.a.stride[1] - g.a.pad[1] + tap.v[k] % g.a.kernel[1];
+            if (y >= 0 && y < g.h && x >= 0 && x < g.w) t.v[k] = image[((int64_t)y * g.w + x) * g.c + k];
+        }
+        sl_vec_store<V>(ty, i * V, i * V + V, t);
+    }
+};
+
 struct average_pixel {
     template <int V, class Index>
     static __device__ __forceinline__ void run(const geometry &g, const float *dy, const int32_t *, float *dx,
@@ -235,6 +255,12 @@ static void max_pool_vjp(const sl_call *call)
                         static_cast<const int32_t *>(call->in[1].data), nullptr);
 }
 
+static void max_pool_jvp(const sl_call *call)
+{
+    run_pool<max_tangent>(call, call->in[0].shape, call->out[0].shape,
+                          static_cast<const int32_t *>(call->in[1].data), nullptr);
+}
+
 static void avg_pool(const sl_call *call)
 {
     run_pool<average_window>(call, call->in[0].shape, call->out[0].shape, nullptr, nullptr);
@@ -250,6 +276,7 @@ static void avg_pool_vjp(const sl_call *call)
 SL_CUDA_KERNELS(pool) = {
     {SL_OP_MAX_POOL2D, "windows", nullptr, nullptr, max_pool},
     {SL_OP_MAX_POOL2D_VJP, "gather", nullptr, nullptr, max_pool_vjp},
+    {SL_OP_MAX_POOL2D_JVP, "gather", nullptr, nullptr, max_pool_jvp},
     {SL_OP_AVG_POOL2D, "windows", nullptr, nullptr, avg_pool},
     {SL_OP_AVG_POOL2D_VJP, "gather", nullptr, nullptr, avg_pool_vjp},
     {},

@@ -7,6 +7,7 @@
 #include "slope/graph.h"
 
 #define SL_MAX_OUTPUTS 3
+#define SL_MAX_INPUTS  16 /* of a node that is differentiated or copied */
 
 /* Something that outlives a step: a parameter, a statistic, an optimiser's state, a counter, a data set. */
 typedef enum sl_variable_kind {
@@ -85,6 +86,9 @@ typedef struct sl_op_rules {
     bool (*infer)(sl_node *node);
     /* Given dy[k], the cotangent of output k (NULL: none), sets dx[i] for the inputs with wanted[i]. */
     void (*vjp)(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx);
+    /* Given tx[i], the tangent of input i (NULL: zero; not all are), sets ty[k] for the outputs that have
+     * one. */
+    void (*jvp)(sl_node *node, sl_node *const *tx, sl_node **ty);
     /* The node's replacement when evaluating (not training); in[] are already replaced. NULL: a plain copy.
      */
     sl_node *(*evaluate)(sl_graph *graph, const sl_node *node, sl_node *const *in);
@@ -97,7 +101,6 @@ enum { SL_FLAG_NONE = 0, SL_FLAG_LEAF = 1, SL_FLAG_VIEW = 2, SL_FLAG_INPLACE = 4
 int sl_op_flags(sl_op op);
 
 /* --- build.c --- */
-sl_graph *sl_graph_of(sl_node *const *in, int n); /* of the first non-NULL; checks that all share it */
 void *sl_graph_alloc(sl_graph *graph, size_t bytes);
 const char *sl_graph_text(sl_graph *graph, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Appends a node: copies attr, infers. NULL where an input is NULL, an error is pending, or the shapes do not

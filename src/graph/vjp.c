@@ -33,8 +33,8 @@ static bool propagate(sl_node *node, sl_node **adjoint, const bool *depends)
                 sl_op_name(node->op), node->name);
         return false;
     }
-    bool wanted[16] = {false};
-    sl_node *dx[16] = {NULL};
+    bool wanted[SL_MAX_INPUTS] = {false};
+    sl_node *dx[SL_MAX_INPUTS] = {NULL};
     bool some = false;
     for (int i = 0; i < node->n_in; i++) {
         wanted[i] = depends[node->in[i]->id] && node->in[i]->dtype == SL_FLOAT;

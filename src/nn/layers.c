@@ -7,7 +7,7 @@
 #include "graph/graph.h"
 #include "slope/loss.h"
 
-enum { KIND_DENSE, KIND_CONV, KIND_NORM };
+enum { KIND_DENSE, KIND_CONV, KIND_NORM, KIND_LSTM, KIND_RNN };
 
 /* "dense1", "dense2", … unless the user named it. */
 static const char *layer_name(sl_graph *graph, const char *given, int kind, const char *word)
@@ -96,6 +96,79 @@ sl_node *sl_conv2d_with(sl_node *x, const sl_conv2d_options *o)
                                         &(sl_parameter_options){.init = {SL_INIT_ZEROS, 0}});
     sl_node *y = sl_node2(SL_OP_CONV2D, &attr, x, w);
     return y ? finish(y, name, b, o->activation) : NULL;
+}
+
+/* --- recurrence: one graph for all steps, with the same parameters in each --- */
+
+typedef struct recurrence {
+    const char *name;
+    sl_node *sequence, *w, *u, *b; /* of the input, of h, bias */
+} recurrence;
+
+/* Parameters for `blocks` sums of each unit. W as Xavier has it, U orthogonal. */
+static bool recurrence_open(recurrence *r, sl_node *x, const sl_recurrent_options *o, int kind,
+                            const char *word, int blocks)
+{
+    sl_graph *graph = x->graph;
+    r->name = layer_name(graph, o->name, kind, word);
+    if (o->units < 1) return refuse(x, r->name, "units", o->units);
+    if (x->shape.n < 3 || !sl_batched(x)) {
+        sl_fail(graph->ctx, SL_SHAPE, "%s: '%s' is %s; a sequence [n, steps, features] is needed", r->name,
+                x->name, sl_shape_print(x->shape).text);
+        return false;
+    }
+    const int64_t steps = x->shape.dim[1], features = sl_shape_count(x->shape) / steps,
+                  sums = (int64_t)blocks * o->units;
+    const sl_init start = o->init.kind == SL_INIT_DEFAULT ? (sl_init){SL_INIT_XAVIER, 0} : o->init;
+    r->sequence = sl_reshape(x, (sl_shape){3, {SL_BATCH, steps, features}});
+    r->w = parameter(graph, r->name, "weight", (sl_shape){2, {features, sums}},
+                     &(sl_parameter_options){.init = start, .l2 = o->l2, .decay = true});
+    if (r->w) r->w->variable->fan_out = o->units;
+    r->u = parameter(graph, r->name, "recurrent", (sl_shape){2, {o->units, sums}},
+                     &(sl_parameter_options){.init = {SL_INIT_ORTHOGONAL, 0}, .l2 = o->l2, .decay = true});
+    r->b = parameter(graph, r->name, "bias", (sl_shape){1, {sums}},
+                     &(sl_parameter_options){.init = {SL_INIT_ZEROS, 0}});
+    return r->sequence && r->w && r->u && r->b;
+}
+
+/* x_t·W + b + h·U; h NULL: zero. */
+static sl_node *recurrence_sums(const recurrence *r, int64_t t, sl_node *h)
+{
+    sl_node *x = sl_node1(SL_OP_TAKE, &(sl_take_attr){(int)t, 0}, r->sequence);
+    sl_node *z = sl_bias(sl_matmul(x, r->w, false, false), r->b);
+    return h ? sl_add(z, sl_matmul(h, r->u, false, false)) : z;
+}
+
+static void name_step(const recurrence *r, sl_node *h, int64_t t)
+{
+    if (h) sl_node_rename(h, sl_graph_text(h->graph, "%s.h%lld", r->name, (long long)t + 1));
+}
+
+sl_node *sl_lstm_with(sl_node *x, const sl_recurrent_options *options)
+{
+    recurrence r;
+    if (!x || !sl_ok(x->graph->ctx) || !recurrence_open(&r, x, options, KIND_LSTM, "lstm", 4)) return NULL;
+    sl_node *h = NULL, *c = sl_constant(x->graph, (sl_shape){2, {SL_BATCH, options->units}}, 0);
+    const sl_lstm_attr attr = {.forget_bias = sl_float_or(options->forget_bias, 1)};
+    for (int64_t t = 0; t < x->shape.dim[1] && c; t++) {
+        h = sl_node2(SL_OP_LSTM_CELL, &attr, recurrence_sums(&r, t, h), c);
+        c = h ? h->outputs[1] : NULL;
+        name_step(&r, h, t);
+    }
+    return h;
+}
+
+sl_node *sl_rnn_with(sl_node *x, const sl_recurrent_options *options)
+{
+    recurrence r;
+    if (!x || !sl_ok(x->graph->ctx) || !recurrence_open(&r, x, options, KIND_RNN, "rnn", 1)) return NULL;
+    const bool chosen = options->activation.row != SL_ACTIVATION_LINEAR;
+    sl_node *h = NULL;
+    for (int64_t t = 0; t < x->shape.dim[1] && (h || t == 0); t++) {
+        h = sl_activate(recurrence_sums(&r, t, h), chosen ? options->activation : SL_TANH);
+        name_step(&r, h, t);
+    }
+    return h;
 }
 
 static bool pool_attr(sl_node *x, const sl_pool2d_options *o, sl_pool_attr *attr)

@@ -99,6 +99,21 @@ static sl_node *line_dense(reader *r, word *w, sl_node *x)
     return sl_dense(x, .units = w->numbers[0], .init = r->init, .l2 = w->l2);
 }
 
+/* The rows of an image are the steps. */
+static sl_node *line_lstm(reader *r, word *w, sl_node *x)
+{
+    if (!read_numbers(r, w, w->start + strlen("lstm"), 1)) return NULL;
+    if (w->numbers[0] < 1) return fail(r, w->start, "a layer needs at least one unit");
+    return sl_lstm(x, .units = w->numbers[0], .init = r->init, .l2 = w->l2);
+}
+
+static sl_node *line_rnn(reader *r, word *w, sl_node *x)
+{
+    if (!read_numbers(r, w, w->start + strlen("rnn"), 1)) return NULL;
+    if (w->numbers[0] < 1) return fail(r, w->start, "a layer needs at least one unit");
+    return sl_rnn(x, .units = w->numbers[0], .activation = r->activation, .init = r->init, .l2 = w->l2);
+}
+
 static sl_node *line_conv(reader *r, word *w, sl_node *x)
 {
     if (!read_numbers(r, w, w->start + strlen("conv"), 2)) return NULL;
@@ -186,7 +201,7 @@ static const struct {
 } words[] = {
     {"dense", line_dense}, {"conv", line_conv}, {"pool", line_pool}, {"avgpool", line_avgpool},
     {"drop", line_drop},   {"bn", line_bn},     {"gap", line_gap},   {"flatten", line_flatten},
-    {"act", line_act},     {"res(", line_res},
+    {"act", line_act},     {"res(", line_res},  {"lstm", line_lstm}, {"rnn", line_rnn},
 };
 
 static sl_node *build_word(reader *r, word *w, sl_node *x)
@@ -199,9 +214,10 @@ static sl_node *build_word(reader *r, word *w, sl_node *x)
     char text[SL_ACTIVATION_TEXT];
     snprintf(text, sizeof text, "%.*s", (int)length, w->start);
     if (length >= sizeof text || (!sl_activation_find_row(name) && !sl_formula_is_expression(text)))
-        return fail(r, w->start,
-                    "unknown word; there are dense, conv, pool, avgpool, gap, bn, drop, flatten, act, res( … "
-                    "), the activations, and expressions in x without spaces");
+        return fail(
+            r, w->start,
+            "unknown word; there are dense, conv, pool, avgpool, gap, bn, drop, flatten, lstm, rnn, act, "
+            "res( … ), the activations, and expressions in x without spaces");
     return sl_activate(x, sl_activation_parse(r->ctx, text));
 }
 

@@ -52,6 +52,9 @@ struct sl_model {
     int64_t n_unfinished;
 };
 
+/* Whether the samples of `data` fit the model's inputs; false after an error that says why not. */
+bool sl_model_takes(const sl_model *model, const sl_dataset *data);
+
 /* Builds (or keeps) the pass over `data`. NULL after an error. */
 sl_pass *sl_training_pass(sl_model *model, sl_dataset *data, int last_epoch);
 sl_pass *sl_evaluation_pass(sl_model *model, sl_dataset *data);

@@ -37,7 +37,7 @@ static void add_root(builder *b, sl_node *node)
     b->roots[b->n_roots++] = node;
 }
 
-static bool check_data(const sl_model *model, const sl_dataset *data)
+bool sl_model_takes(const sl_model *model, const sl_dataset *data)
 {
     sl_context *ctx = model->ctx;
     const sl_shape want = model->image->shape;
@@ -299,7 +299,7 @@ sl_pass *sl_training_pass(sl_model *model, sl_dataset *data, int last_epoch)
     sl_pass *pass = &model->training;
     if (pass->plan && pass->data_serial == data->owned.serial && pass->epochs == last_epoch) return pass;
     sl_pass_drop(pass);
-    if (!check_data(model, data)) return NULL;
+    if (!sl_model_takes(model, data)) return NULL;
     pass->steps = (data->count + model->options.batch - 1) / model->options.batch;
     pass->epochs = last_epoch;
     pass->data_serial = data->owned.serial;
@@ -330,7 +330,7 @@ sl_pass *sl_evaluation_pass(sl_model *model, sl_dataset *data)
     sl_pass *pass = &model->evaluation;
     if (pass->plan && pass->data_serial == data->owned.serial) return pass;
     sl_pass_drop(pass);
-    if (!check_data(model, data)) return NULL;
+    if (!sl_model_takes(model, data)) return NULL;
     pass->steps = (data->count + model->options.batch - 1) / model->options.batch;
     pass->data_serial = data->owned.serial;
     builder b = begin(model);

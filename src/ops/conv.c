@@ -130,15 +130,20 @@ static const sl_sample backward_weight[] = {
     {0},
 };
 
-const sl_op_rules sl_rules_CONV2D = {
-    .attr_size = sizeof(sl_conv_attr), .infer = infer_conv, .vjp = vjp_conv, .samples = forward};
+const sl_op_rules sl_rules_CONV2D = {.attr_size = sizeof(sl_conv_attr),
+                                     .infer = infer_conv,
+                                     .vjp = vjp_conv,
+                                     .jvp = sl_jvp_bilinear,
+                                     .samples = forward};
 const sl_op_rules sl_rules_CONV2D_VJP_INPUT = {.attr_size = sizeof(sl_conv_attr),
                                                .infer = infer_vjp_input,
                                                .vjp = vjp_of_vjp_input,
+                                               .jvp = sl_jvp_bilinear,
                                                .samples = backward_input};
 const sl_op_rules sl_rules_CONV2D_VJP_WEIGHT = {.attr_size = sizeof(sl_conv_attr),
                                                 .infer = infer_vjp_weight,
                                                 .vjp = vjp_of_vjp_weight,
+                                                .jvp = sl_jvp_bilinear,
                                                 .samples = backward_weight};
 const sl_op_rules sl_rules_CONV2D_BIAS_ACTIVATION = {.attr_size = sizeof(sl_conv_fused_attr),
                                                      .infer = infer_conv_fused};

@@ -24,6 +24,62 @@ sl_node *sl_unbroadcast(sl_node *dx, const sl_node *input)
     return sl_node1(SL_OP_SUM_TO, &(sl_shape_attr){.shape = input->shape}, dx);
 }
 
+sl_node *sl_add_nodes(sl_node *a, sl_node *b)
+{
+    return a && b ? sl_node2(SL_OP_ADD, NULL, a, b) : a ? a : b;
+}
+
+void sl_jvp_linear(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_node *in[SL_MAX_INPUTS] = {tx[0]};
+    for (int i = 1; i < node->n_in; i++) in[i] = node->in[i];
+    ty[0] = sl_node_new(node->graph, node->op, node->attr, node->n_in, in);
+}
+
+void sl_jvp_bilinear(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_node *first = tx[0] ? sl_node2(node->op, node->attr, tx[0], node->in[1]) : NULL;
+    sl_node *second = tx[1] ? sl_node2(node->op, node->attr, node->in[0], tx[1]) : NULL;
+    ty[0] = sl_add_nodes(first, second);
+}
+
+/* An elementwise function of one number: its slope is diagonal, so both modes multiply by it. */
+static void jvp_diagonal(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_rules(node->op)->vjp(node, tx, &(bool){true}, ty);
+}
+
+/* The tangent of one input, spread over the shape that broadcasting gives the result. */
+static sl_node *spread(sl_node *t, const sl_node *result)
+{
+    if (!t || sl_shape_equal(t->shape, result->shape)) return t;
+    return sl_node1(SL_OP_BROADCAST, &(sl_shape_attr){.shape = result->shape}, t);
+}
+
+static void jvp_add(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    ty[0] = spread(sl_add_nodes(tx[0], tx[1]), node);
+}
+
+static void jvp_sub(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    ty[0] = spread(!tx[1]  ? tx[0]
+                   : tx[0] ? sl_node2(SL_OP_SUB, NULL, tx[0], tx[1])
+                           : sl_affine_node(tx[1], -1, 0),
+                   node);
+}
+
+static void jvp_div(sl_node *node, sl_node *const *tx, sl_node **ty) /* (ta - y·tb)/b */
+{
+    sl_node *t = tx[1] ? sl_affine_node(sl_node2(SL_OP_MUL, NULL, node, tx[1]), -1, 0) : NULL;
+    ty[0] = sl_node2(SL_OP_DIV, NULL, sl_add_nodes(t, tx[0]), node->in[1]);
+}
+
+static void jvp_affine(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    ty[0] = sl_affine_node(tx[0], ((sl_affine_attr *)node->attr)->scale, 0);
+}
+
 static bool infer_two(sl_node *node)
 {
     if (sl_needs_float(node, 0) || sl_needs_float(node, 1)) return false;
@@ -122,17 +178,25 @@ static const sl_sample affine[] = {{1, {SL_ANY(SL_BATCH, 5)}, &(sl_affine_attr){
                                    {1, {SL_ANY(3, 67)}, &(sl_affine_attr){1, 1}},
                                    {0}};
 
-const sl_op_rules sl_rules_ADD = {.infer = infer_two, .vjp = vjp_add, .samples = two};
-const sl_op_rules sl_rules_SUB = {.infer = infer_two, .vjp = vjp_sub, .samples = two};
-const sl_op_rules sl_rules_MUL = {.infer = infer_two, .vjp = vjp_mul, .samples = two};
-const sl_op_rules sl_rules_DIV = {.infer = infer_two, .vjp = vjp_div, .samples = division};
-const sl_op_rules sl_rules_AFFINE = {
-    .attr_size = sizeof(sl_affine_attr), .infer = sl_infer_same, .vjp = vjp_affine, .samples = affine};
-const sl_op_rules sl_rules_EXP = {.infer = sl_infer_same, .vjp = vjp_exp, .samples = one};
-const sl_op_rules sl_rules_LOG = {.infer = sl_infer_same, .vjp = vjp_log, .samples = positive};
-const sl_op_rules sl_rules_RECIPROCAL = {.infer = sl_infer_same, .vjp = vjp_reciprocal, .samples = positive};
-const sl_op_rules sl_rules_SQUARE = {.infer = sl_infer_same, .vjp = vjp_square, .samples = one};
-const sl_op_rules sl_rules_SQRT = {.infer = sl_infer_same, .vjp = vjp_sqrt, .samples = positive};
+const sl_op_rules sl_rules_ADD = {.infer = infer_two, .vjp = vjp_add, .jvp = jvp_add, .samples = two};
+const sl_op_rules sl_rules_SUB = {.infer = infer_two, .vjp = vjp_sub, .jvp = jvp_sub, .samples = two};
+const sl_op_rules sl_rules_MUL = {.infer = infer_two, .vjp = vjp_mul, .jvp = sl_jvp_bilinear, .samples = two};
+const sl_op_rules sl_rules_DIV = {.infer = infer_two, .vjp = vjp_div, .jvp = jvp_div, .samples = division};
+const sl_op_rules sl_rules_AFFINE = {.attr_size = sizeof(sl_affine_attr),
+                                     .infer = sl_infer_same,
+                                     .vjp = vjp_affine,
+                                     .jvp = jvp_affine,
+                                     .samples = affine};
+const sl_op_rules sl_rules_EXP = {
+    .infer = sl_infer_same, .vjp = vjp_exp, .jvp = jvp_diagonal, .samples = one};
+const sl_op_rules sl_rules_LOG = {
+    .infer = sl_infer_same, .vjp = vjp_log, .jvp = jvp_diagonal, .samples = positive};
+const sl_op_rules sl_rules_RECIPROCAL = {
+    .infer = sl_infer_same, .vjp = vjp_reciprocal, .jvp = jvp_diagonal, .samples = positive};
+const sl_op_rules sl_rules_SQUARE = {
+    .infer = sl_infer_same, .vjp = vjp_square, .jvp = jvp_diagonal, .samples = one};
+const sl_op_rules sl_rules_SQRT = {
+    .infer = sl_infer_same, .vjp = vjp_sqrt, .jvp = jvp_diagonal, .samples = positive};
 /* Used on gradients only: it has no derivative of its own. */
 const sl_op_rules sl_rules_CLIP = {
     .attr_size = sizeof(sl_affine_attr),

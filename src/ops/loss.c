@@ -1,6 +1,24 @@
 /* Softmax and the losses built on it. */
 #include "ops/ops.h"
 
+/* Σ over the last dimension, which stays as 1. */
+static sl_node *row_sum(sl_node *x)
+{
+    sl_shape_attr attr = {.shape = x ? x->shape : (sl_shape){0}};
+    if (x) attr.shape.dim[x->shape.n - 1] = 1;
+    return sl_node1(SL_OP_SUM_TO, &attr, x);
+}
+
+static sl_node *times(sl_node *a, sl_node *b)
+{
+    return sl_node2(SL_OP_MUL, NULL, a, b);
+}
+
+static sl_node *minus(sl_node *a, sl_node *b)
+{
+    return sl_node2(SL_OP_SUB, NULL, a, b);
+}
+
 static void vjp_softmax(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx)
 {
     (void)wanted;
@@ -11,6 +29,36 @@ static void vjp_log_softmax(sl_node *node, sl_node *const *dy, const bool *wante
 {
     (void)wanted;
     dx[0] = sl_node2(SL_OP_LOG_SOFTMAX_VJP, NULL, dy[0], node);
+}
+
+static void jvp_softmax(sl_node *node, sl_node *const *tx, sl_node **ty) /* its Jacobian is symmetric */
+{
+    ty[0] = sl_node2(SL_OP_SOFTMAX_VJP, NULL, tx[0], node);
+}
+
+static void jvp_log_softmax(sl_node *node, sl_node *const *tx, sl_node **ty) /* t - Σ softmax·t */
+{
+    ty[0] = minus(tx[0], row_sum(times(sl_node1(SL_OP_EXP, NULL, node), tx[0])));
+}
+
+/* y·(dy - Σ dy·y) */
+static void jvp_softmax_vjp(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_node *dy = node->in[0], *y = node->in[1], *t = tx[1];
+    sl_node *first = tx[0] ? sl_node2(SL_OP_SOFTMAX_VJP, NULL, tx[0], y) : NULL;
+    sl_node *second =
+        t ? minus(times(t, minus(dy, row_sum(times(dy, y)))), times(y, row_sum(times(dy, t)))) : NULL;
+    ty[0] = sl_add_nodes(first, second);
+}
+
+/* dy - e^y·Σ dy */
+static void jvp_log_softmax_vjp(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_node *dy = node->in[0], *y = node->in[1];
+    sl_node *first = tx[0] ? sl_node2(SL_OP_LOG_SOFTMAX_VJP, NULL, tx[0], y) : NULL;
+    sl_node *second =
+        tx[1] ? sl_affine_node(times(times(sl_node1(SL_OP_EXP, NULL, y), tx[1]), row_sum(dy)), -1, 0) : NULL;
+    ty[0] = sl_add_nodes(first, second);
 }
 
 /* logits [n, classes], labels [n] → loss [n], probabilities [n, classes] */
@@ -35,6 +83,24 @@ static void vjp_cross_entropy(sl_node *node, sl_node *const *dy, const bool *wan
         return;
     }
     dx[0] = sl_node3(SL_OP_SOFTMAX_CROSS_ENTROPY_VJP, NULL, dy[0], node->outputs[1], node->in[1]);
+}
+
+static void jvp_cross_entropy(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_node *p = node->outputs[1], *one = sl_constant(node->graph, node->shape, 1);
+    sl_node *slope = sl_node3(SL_OP_SOFTMAX_CROSS_ENTROPY_VJP, NULL, one, p, node->in[1]);
+    ty[0] = sl_node1(SL_OP_RESHAPE, &(sl_shape_attr){.shape = node->shape}, row_sum(times(slope, tx[0])));
+    ty[1] = sl_node2(SL_OP_SOFTMAX_VJP, NULL, tx[0], p);
+}
+
+/* dloss·(probabilities - [label]) */
+static void jvp_cross_entropy_vjp(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    const sl_shape_attr column = {.shape = {2, {node->shape.dim[0], 1}}};
+    sl_node *first =
+        tx[0] ? sl_node3(SL_OP_SOFTMAX_CROSS_ENTROPY_VJP, NULL, tx[0], node->in[1], node->in[2]) : NULL;
+    sl_node *second = tx[1] ? times(sl_node1(SL_OP_RESHAPE, &column, node->in[0]), tx[1]) : NULL;
+    ty[0] = sl_add_nodes(first, second);
 }
 
 static bool infer_cross_entropy_vjp(sl_node *node) /* dloss, probabilities, labels */
@@ -78,21 +144,46 @@ static void vjp_logistic(sl_node *node, sl_node *const *dy, const bool *wanted, 
     if (wanted[1]) dx[1] = sl_affine_node(sl_node2(SL_OP_MUL, NULL, dy[0], node->in[0]), -1, 0);
 }
 
+/* softplus(z) - z·t: t may have a tangent too */
+static void jvp_logistic(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    sl_node *first =
+        tx[0] ? sl_node3(SL_OP_LOGISTIC_CROSS_ENTROPY_VJP, NULL, tx[0], node->in[0], node->in[1]) : NULL;
+    ty[0] = sl_add_nodes(first, tx[1] ? sl_affine_node(times(tx[1], node->in[0]), -1, 0) : NULL);
+}
+
+/* dy·(σ(z) - t) */
+static void jvp_logistic_vjp(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    const sl_activation_attr sigmoid = {.id = SL_ROW_SIGMOID};
+    sl_node *dy = node->in[0], *z = node->in[1], *sum = NULL;
+    if (tx[0]) sum = sl_node3(SL_OP_LOGISTIC_CROSS_ENTROPY_VJP, NULL, tx[0], z, node->in[2]);
+    if (tx[1])
+        sum = sl_add_nodes(sum, sl_node2(SL_OP_ACTIVATION_VJP, &sigmoid, times(dy, tx[1]),
+                                         sl_node1(SL_OP_ACTIVATION, &sigmoid, z)));
+    if (tx[2]) sum = sl_add_nodes(sum, sl_affine_node(times(dy, tx[2]), -1, 0));
+    ty[0] = sum;
+}
+
 static const sl_sample rows[] = {
     {1, {SL_ANY(SL_BATCH, 10)}}, {1, {SL_ANY(SL_BATCH, 1)}}, {1, {SL_ANY(SL_BATCH, 2, 37)}}, {0}};
 
-const sl_op_rules sl_rules_SOFTMAX = {.infer = sl_infer_same, .vjp = vjp_softmax, .samples = rows};
-const sl_op_rules sl_rules_SOFTMAX_VJP = {.infer = sl_infer_same};
-const sl_op_rules sl_rules_LOG_SOFTMAX = {.infer = sl_infer_same, .vjp = vjp_log_softmax, .samples = rows};
-const sl_op_rules sl_rules_LOG_SOFTMAX_VJP = {.infer = sl_infer_same};
+const sl_op_rules sl_rules_SOFTMAX = {
+    .infer = sl_infer_same, .vjp = vjp_softmax, .jvp = jvp_softmax, .samples = rows};
+const sl_op_rules sl_rules_SOFTMAX_VJP = {.infer = sl_infer_same, .jvp = jvp_softmax_vjp};
+const sl_op_rules sl_rules_LOG_SOFTMAX = {
+    .infer = sl_infer_same, .vjp = vjp_log_softmax, .jvp = jvp_log_softmax, .samples = rows};
+const sl_op_rules sl_rules_LOG_SOFTMAX_VJP = {.infer = sl_infer_same, .jvp = jvp_log_softmax_vjp};
 const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY = {
     .infer = infer_cross_entropy,
     .vjp = vjp_cross_entropy,
+    .jvp = jvp_cross_entropy,
     .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 10), SL_CLASS(10, SL_BATCH)}},
                                    {2, {SL_ANY(SL_BATCH, 3), SL_CLASS(3, SL_BATCH)}},
                                    {2, {SL_ANY(SL_BATCH, 1), SL_CLASS(1, SL_BATCH)}},
                                    {0}}};
-const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_VJP = {.infer = infer_cross_entropy_vjp};
+const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_VJP = {.infer = infer_cross_entropy_vjp,
+                                                        .jvp = jvp_cross_entropy_vjp};
 const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_MEAN = {.attr_size = sizeof(sl_mean_attr),
                                                          .infer = infer_cross_entropy_mean};
 const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_MEAN_VJP = {.attr_size = sizeof(sl_mean_attr),
@@ -100,7 +191,8 @@ const sl_op_rules sl_rules_SOFTMAX_CROSS_ENTROPY_MEAN_VJP = {.attr_size = sizeof
 const sl_op_rules sl_rules_LOGISTIC_CROSS_ENTROPY = {
     .infer = infer_logistic,
     .vjp = vjp_logistic,
+    .jvp = jvp_logistic,
     .samples = (const sl_sample[]){{2, {SL_ANY(SL_BATCH, 5), SL_ANY(SL_BATCH, 5)}},
                                    {2, {SL_ANY(SL_BATCH, 1), SL_CLASS(2, SL_BATCH)}},
                                    {0}}};
-const sl_op_rules sl_rules_LOGISTIC_CROSS_ENTROPY_VJP = {.infer = sl_infer_same};
+const sl_op_rules sl_rules_LOGISTIC_CROSS_ENTROPY_VJP = {.infer = sl_infer_same, .jvp = jvp_logistic_vjp};

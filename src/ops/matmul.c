@@ -64,6 +64,14 @@ static void vjp_bias(sl_node *node, sl_node *const *dy, const bool *wanted, sl_n
     if (wanted[1]) dx[1] = bias_vjp(dy[0], node->in[1]);
 }
 
+static void jvp_bias(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    const sl_shape_attr all = {.shape = node->shape};
+    ty[0] = !tx[1]  ? tx[0]
+            : tx[0] ? sl_node2(SL_OP_BIAS, NULL, tx[0], tx[1])
+                    : sl_node1(SL_OP_BROADCAST, &all, tx[1]);
+}
+
 static bool infer_bias_vjp(sl_node *node)
 {
     return !sl_needs_float(node, 0) && sl_set_output(node, 0, SL_FLOAT, ((sl_shape_attr *)node->attr)->shape);
@@ -107,6 +115,22 @@ static void vjp_activation(sl_node *node, sl_node *const *dy, const bool *wanted
     for (attr.parameter = 0; attr.parameter < node->n_in - 1; attr.parameter++)
         if (wanted[1 + attr.parameter])
             dx[1 + attr.parameter] = sl_node_new(node->graph, SL_OP_ACTIVATION_VJP_PARAMETER, &attr, n, in);
+}
+
+/* tx·f' + Σ over the learned parameters of t·∂f/∂a */
+static void jvp_activation(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    const sl_shape_attr all = {.shape = node->shape};
+    sl_activation_attr attr = *(sl_activation_attr *)node->attr;
+    sl_node *in[SL_MAX_SLOPE_INPUTS];
+    if (tx[0])
+        ty[0] = sl_node_new(node->graph, SL_OP_ACTIVATION_VJP, &attr, sl_slope_inputs(node, tx[0], in), in);
+    for (attr.parameter = 0; attr.parameter < node->n_in - 1; attr.parameter++) {
+        if (!tx[1 + attr.parameter]) continue;
+        sl_node *t = sl_node1(SL_OP_BROADCAST, &all, tx[1 + attr.parameter]);
+        const int n = sl_slope_inputs(node, t, in);
+        ty[0] = sl_add_nodes(ty[0], sl_node_new(node->graph, SL_OP_ACTIVATION_JVP_PARAMETER, &attr, n, in));
+    }
 }
 
 static bool infer_vjp_parameter(sl_node *node)
@@ -162,15 +186,25 @@ static const sl_sample bias_sums[] = {
     {1, {SL_ANY(SL_BATCH, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(1)}},
     {0}};
 
-const sl_op_rules sl_rules_MATMUL = {
-    .attr_size = sizeof(sl_matmul_attr), .infer = infer_matmul, .vjp = vjp_matmul, .samples = products};
-const sl_op_rules sl_rules_BIAS = {.infer = infer_bias, .vjp = vjp_bias, .samples = biases};
-const sl_op_rules sl_rules_BIAS_VJP = {
-    .attr_size = sizeof(sl_shape_attr), .infer = infer_bias_vjp, .vjp = vjp_bias_vjp, .samples = bias_sums};
+const sl_op_rules sl_rules_MATMUL = {.attr_size = sizeof(sl_matmul_attr),
+                                     .infer = infer_matmul,
+                                     .vjp = vjp_matmul,
+                                     .jvp = sl_jvp_bilinear,
+                                     .samples = products};
+const sl_op_rules sl_rules_BIAS = {.infer = infer_bias, .vjp = vjp_bias, .jvp = jvp_bias, .samples = biases};
+const sl_op_rules sl_rules_BIAS_VJP = {.attr_size = sizeof(sl_shape_attr),
+                                       .infer = infer_bias_vjp,
+                                       .vjp = vjp_bias_vjp,
+                                       .jvp = sl_jvp_linear,
+                                       .samples = bias_sums};
 /* Their samples come from activations.def: see tests/test_activation_ops.c. */
-const sl_op_rules sl_rules_ACTIVATION = {
-    .attr_size = sizeof(sl_activation_attr), .infer = infer_activation, .vjp = vjp_activation};
+const sl_op_rules sl_rules_ACTIVATION = {.attr_size = sizeof(sl_activation_attr),
+                                         .infer = infer_activation,
+                                         .vjp = vjp_activation,
+                                         .jvp = jvp_activation};
 const sl_op_rules sl_rules_ACTIVATION_VJP = {.attr_size = sizeof(sl_activation_attr), .infer = sl_infer_same};
+const sl_op_rules sl_rules_ACTIVATION_JVP_PARAMETER = {.attr_size = sizeof(sl_activation_attr),
+                                                       .infer = sl_infer_same};
 const sl_op_rules sl_rules_ACTIVATION_VJP_PARAMETER = {.attr_size = sizeof(sl_activation_attr),
                                                        .infer = infer_vjp_parameter};
 const sl_op_rules sl_rules_MATMUL_BIAS_ACTIVATION = {.attr_size = sizeof(sl_matmul_fused_attr),

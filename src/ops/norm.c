@@ -64,6 +64,35 @@ static void vjp_batch_norm_apply(sl_node *node, sl_node *const *dy, const bool *
     batch_norm_vjp(node, SL_OP_BATCH_NORM_APPLY_VJP, dy[0], node->in[3], node->in[4], wanted, dx);
 }
 
+/* gamma's and beta's tangents take their places in the same formula. That of x: the slope of a channel by
+ * itself is symmetric, so the reverse rule serves. */
+static void batch_norm_jvp(sl_node *node, sl_op reverse, sl_node *mean, sl_node *variance, sl_node *const *tx,
+                           sl_node **ty)
+{
+    const sl_shape channels = node->in[1]->shape;
+    sl_node *first = NULL, *second = NULL;
+    if (tx[0]) {
+        sl_node *in[5] = {tx[0], node->in[0], node->in[1], mean, variance};
+        first = sl_node_new(node->graph, reverse, node->attr, 5, in);
+    }
+    if (tx[1] || tx[2]) {
+        sl_node *in[5] = {node->in[0], tx[1] ? tx[1] : sl_constant(node->graph, channels, 0),
+                          tx[2] ? tx[2] : sl_constant(node->graph, channels, 0), mean, variance};
+        second = sl_node_new(node->graph, SL_OP_BATCH_NORM_APPLY, node->attr, 5, in);
+    }
+    ty[0] = sl_add_nodes(first, second);
+}
+
+static void jvp_batch_norm(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    batch_norm_jvp(node, SL_OP_BATCH_NORM_VJP, node->outputs[1], node->outputs[2], tx, ty);
+}
+
+static void jvp_batch_norm_apply(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    batch_norm_jvp(node, SL_OP_BATCH_NORM_APPLY_VJP, node->in[3], node->in[4], tx, ty);
+}
+
 static sl_node *evaluate_batch_norm(sl_graph *graph, const sl_node *node, sl_node *const *in)
 {
     return sl_node_new(graph, SL_OP_BATCH_NORM_APPLY, node->attr, 5, in);
@@ -86,12 +115,14 @@ const sl_op_rules sl_rules_DROPOUT = {
     .attr_size = sizeof(sl_dropout_attr),
     .infer = infer_dropout,
     .vjp = vjp_dropout,
+    .jvp = sl_jvp_linear,
     .evaluate = evaluate_dropout,
     .samples = (const sl_sample[]){
         {2, {SL_ANY(SL_BATCH, 5), SL_STEP}, &third}, {2, {SL_ANY(SL_BATCH, 3, 5, 7), SL_STEP}, &third}, {0}}};
 const sl_op_rules sl_rules_BATCH_NORM = {.attr_size = sizeof(sl_batch_norm_attr),
                                          .infer = infer_batch_norm,
                                          .vjp = vjp_batch_norm,
+                                         .jvp = jvp_batch_norm,
                                          .evaluate = evaluate_batch_norm,
                                          .samples = norms};
 const sl_op_rules sl_rules_BATCH_NORM_VJP = {.attr_size = sizeof(sl_batch_norm_attr),
@@ -99,6 +130,7 @@ const sl_op_rules sl_rules_BATCH_NORM_VJP = {.attr_size = sizeof(sl_batch_norm_a
 const sl_op_rules sl_rules_BATCH_NORM_APPLY = {.attr_size = sizeof(sl_batch_norm_attr),
                                                .infer = infer_batch_norm,
                                                .vjp = vjp_batch_norm_apply,
+                                               .jvp = jvp_batch_norm_apply,
                                                .samples = norms};
 const sl_op_rules sl_rules_BATCH_NORM_APPLY_VJP = {.attr_size = sizeof(sl_batch_norm_attr),
                                                    .infer = infer_batch_norm_vjp};

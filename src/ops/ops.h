@@ -40,6 +40,13 @@ bool sl_infer_same(sl_node *node);
 bool sl_needs_float(sl_node *node, int i);
 /* dx reduced to the shape of a broadcast input. */
 sl_node *sl_unbroadcast(sl_node *dx, const sl_node *input);
+/* a + b, where NULL is zero. */
+sl_node *sl_add_nodes(sl_node *a, sl_node *b);
+/* The forward rule of an operation that is linear in input 0 and has no other: the same operation on the
+ * tangent. */
+void sl_jvp_linear(sl_node *node, sl_node *const *tx, sl_node **ty);
+/* That of one that is linear in input 0 and in input 1. */
+void sl_jvp_bilinear(sl_node *node, sl_node *const *tx, sl_node **ty);
 sl_node *sl_affine_node(sl_node *x, double scale, double shift);
 /* The inputs of an activation's slope: dy, then x or y as its row says, then its learned parameters. */
 enum { SL_MAX_SLOPE_INPUTS = 2 + SL_FORMULA_PARAMETERS };

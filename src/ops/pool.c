@@ -57,6 +57,12 @@ static void vjp_max_pool(sl_node *node, sl_node *const *dy, const bool *wanted, 
     if (dy[0]) dx[0] = sl_node2(SL_OP_MAX_POOL2D_VJP, &attr, dy[0], node->outputs[1]);
 }
 
+/* The tangents of the elements that won. */
+static void jvp_max_pool(sl_node *node, sl_node *const *tx, sl_node **ty)
+{
+    ty[0] = sl_node2(SL_OP_MAX_POOL2D_JVP, node->attr, tx[0], node->outputs[1]);
+}
+
 static void vjp_avg_pool(sl_node *node, sl_node *const *dy, const bool *wanted, sl_node **dx)
 {
     (void)wanted;
@@ -83,13 +89,23 @@ static const sl_sample samples[] = {
     {0},
 };
 
-const sl_op_rules sl_rules_MAX_POOL2D = {
-    .attr_size = sizeof(sl_pool_attr), .infer = infer_max_pool, .vjp = vjp_max_pool, .samples = samples};
-const sl_op_rules sl_rules_MAX_POOL2D_VJP = {.attr_size = sizeof(sl_pool_attr), .infer = infer_pool_vjp};
-const sl_op_rules sl_rules_AVG_POOL2D = {
-    .attr_size = sizeof(sl_pool_attr), .infer = infer_avg_pool, .vjp = vjp_avg_pool, .samples = samples};
+const sl_op_rules sl_rules_MAX_POOL2D = {.attr_size = sizeof(sl_pool_attr),
+                                         .infer = infer_max_pool,
+                                         .vjp = vjp_max_pool,
+                                         .jvp = jvp_max_pool,
+                                         .samples = samples};
+const sl_op_rules sl_rules_MAX_POOL2D_VJP = {
+    .attr_size = sizeof(sl_pool_attr), .infer = infer_pool_vjp, .jvp = sl_jvp_linear};
+const sl_op_rules sl_rules_MAX_POOL2D_JVP = {
+    .attr_size = sizeof(sl_pool_attr), .infer = infer_avg_pool, .jvp = sl_jvp_linear};
+const sl_op_rules sl_rules_AVG_POOL2D = {.attr_size = sizeof(sl_pool_attr),
+                                         .infer = infer_avg_pool,
+                                         .vjp = vjp_avg_pool,
+                                         .jvp = sl_jvp_linear,
+                                         .samples = samples};
 const sl_op_rules sl_rules_AVG_POOL2D_VJP = {
     .attr_size = sizeof(sl_pool_attr),
     .infer = infer_pool_vjp,
     .vjp = vjp_avg_pool_vjp,
+    .jvp = sl_jvp_linear,
     .samples = (const sl_sample[]){{1, {SL_ANY(SL_BATCH, 3, 3, 5)}, &back_two}, {0}}};

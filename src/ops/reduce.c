@@ -53,6 +53,7 @@ const sl_op_rules sl_rules_SUM_TO = {
     .attr_size = sizeof(sl_shape_attr),
     .infer = infer_sum_to,
     .vjp = vjp_sum_to,
+    .jvp = sl_jvp_linear,
     .samples = (const sl_sample[]){{1, {SL_ANY(3, 5)}, &(sl_shape_attr){.shape = SL_SHAPE_(1)}},
                                    {1, {SL_ANY(SL_BATCH, 4, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(9)}},
                                    {1, {SL_ANY(2, 4, 1, 9)}, &(sl_shape_attr){.shape = SL_SHAPE_(4, 1, 1)}},
@@ -62,6 +63,7 @@ const sl_op_rules sl_rules_MEAN = {
     .attr_size = sizeof(sl_mean_attr),
     .infer = infer_scalar,
     .vjp = vjp_mean,
+    .jvp = sl_jvp_linear,
     .samples = (const sl_sample[]){{1, {SL_ANY(SL_BATCH, 4, 9)}, &(sl_mean_attr){false, {0}}},
                                    {1, {SL_ANY(SL_BATCH, 700)}, &(sl_mean_attr){true, {0}}},
                                    {1, {SL_ANY(1)}, &(sl_mean_attr){false, {0}}},
@@ -70,6 +72,7 @@ const sl_op_rules sl_rules_MEAN_VJP = {
     .attr_size = sizeof(sl_mean_attr),
     .infer = infer_mean_vjp,
     .vjp = vjp_mean_vjp,
+    .jvp = sl_jvp_linear,
     .samples = (const sl_sample[]){{1, {SL_ANY(1)}, &(sl_mean_attr){false, SL_SHAPE_(SL_BATCH, 4, 9)}},
                                    {1, {SL_ANY(1)}, &(sl_mean_attr){true, SL_SHAPE_(SL_BATCH, 7)}},
                                    {0}}};
