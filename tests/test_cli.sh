@@ -93,6 +93,7 @@ accept train $small --epochs 1 --schedule plateau; has err "no longer unseen"
 accept train $small --epochs 1 --activation step; has err "step_ste learns"
 accept train $small --epochs 1 --model "dense20 step dense10"; has err "step_ste learns"
 accept train $small --epochs 1 --activation step_ste; grep -q "step_ste learns" err && fail "step_ste is warned of"
+accept train $small --epochs 1 --check-gradients --model 'lstm9 dense10'; has err "lstm1.recurrent          agrees in 25 elements"
 accept train $small --epochs 1 --diagnose --log diagnosed.jsonl; has out "gradient norm  update ratio"; has diagnosed.jsonl '"diagnosis":[{'; has diagnosed.jsonl '"update_ratio":'
 accept train $small --epochs 1 --l2 1e-4 --model "dense20~0.01 act res( dense20 ) dense10" --out l2.safetensors
 accept info l2.safetensors; has out "dense20~0.01 act res( dense20~0.0001 ) dense10~0.0001"

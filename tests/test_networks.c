@@ -16,7 +16,7 @@ static double random_value(uint32_t *state)
 static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_node *labels, int each)
 {
     sl_graph *g = loss->graph;
-    sl_node *wrt[MAX_PARAMETERS], *outputs[MAX_PARAMETERS + 1];
+    sl_node *wrt[MAX_PARAMETERS], *along[MAX_PARAMETERS], *outputs[MAX_PARAMETERS + 2], *ahead = NULL;
     int n = 0;
     for (int id = 0; id < g->n; id++)
         if (g->nodes[id]->variable && g->nodes[id]->variable->kind == SL_VARIABLE_PARAMETER)
@@ -24,7 +24,11 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
     assert_ok(ctx);
     assert_int_equal(sl_gradients(loss, wrt, n, outputs + 1), SL_OK);
     outputs[0] = loss;
-    sl_plan *plan = sl_plan_new(outputs, n + 1, &(sl_plan_options){.batch = BATCH, .training = true});
+    for (int i = 0; i < n; i++) /* forward mode along a direction of all parameters */
+        along[i] = sl_parameter(g, "along", wrt[i]->shape, .init = {SL_INIT_NORMAL, 1});
+    assert_int_equal(sl_jvp(&loss, 1, wrt, along, n, &ahead), SL_OK);
+    outputs[n + 1] = ahead;
+    sl_plan *plan = sl_plan_new(outputs, n + 2, &(sl_plan_options){.batch = BATCH, .training = true});
     assert_ok(ctx);
     uint32_t state = 5;
     const int64_t pixels = BATCH * sl_shape_count(image->shape);
@@ -34,6 +38,7 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
     free(values);
     if (labels) sl_plan_set_int(plan, labels, (int32_t[BATCH]){2, 0, 1}, BATCH);
     sl_plan_set_valid(plan, BATCH - 1);
+    double sum = 0, size = 0, forward;
     for (int p = 0; p < n; p++) {
         const int64_t count = sl_shape_count(wrt[p]->shape);
         double *w = calloc((size_t)count, sizeof *w), *d = calloc((size_t)count, sizeof *d);
@@ -42,6 +47,10 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
         sl_plan_get_double(plan, outputs[1 + p], d, count);
         double scale = 1e-3;
         for (int64_t i = 0; i < count; i++) scale = fmax(scale, fabs(d[i]));
+        double *t = calloc((size_t)count, sizeof *t);
+        sl_plan_get_double(plan, along[p], t, count);
+        for (int64_t i = 0; i < count; i++) sum += t[i] * d[i], size += fabs(t[i] * d[i]);
+        free(t);
         for (int64_t i = 0; i < count; i += count / each + 1) {
             const double h = 1e-5, before = w[i];
             double side[2];
@@ -61,6 +70,9 @@ static void check_gradients(sl_context *ctx, sl_node *loss, sl_node *image, sl_n
         free(w);
         free(d);
     }
+    sl_plan_run(plan);
+    sl_plan_get_double(plan, ahead, &forward, 1);
+    assert_near(forward, sum, 1e-12 * size);
     assert_ok(ctx);
 }
 

@@ -28,7 +28,8 @@ typedef struct cli_options {
     int64_t limit_train, limit_test, validation, epochs, batch, seed, threads, index, top, steps;
     int64_t seeds, width, rounds, elements;
     double rate, momentum, weight_decay, l2, clip_norm, clip_value, seconds;
-    bool exact, diagnose, no_diagnose, json, plan, each, compare, no_train, no_bench, quiet, help;
+    bool exact, diagnose, check_gradients, no_diagnose, json, plan, each, compare, no_train, no_bench, quiet,
+        help;
     int64_t resume_steps; /* of an epoch of the unfinished run behind --resume; 0: it is finished */
     uint64_t given;       /* bit i: option i stood on the command line (or, with --resume, in the file) */
     char **words;         /* what is no option */

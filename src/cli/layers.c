@@ -5,6 +5,7 @@
 
 typedef struct table {
     const sl_model *model;
+    bool *counted; /* of the model's parameters: a recurrent layer reads its own in every step */
     int64_t parameters;
     double work;
     /* the row that is being gathered: a product takes the bias behind it along */
@@ -27,7 +28,7 @@ static bool is(const sl_node *node, const char *operation)
     return strcmp(sl_node_operation(node), operation) == 0;
 }
 
-/* Learned numbers that the node reads. */
+/* Learned numbers that the node is the first to read. */
 static int64_t learned(const table *t, const sl_node *node)
 {
     int64_t n = 0;
@@ -35,7 +36,10 @@ static int64_t learned(const table *t, const sl_node *node)
         const sl_node *input = sl_node_input(node, k);
         sl_parameter_info info;
         for (int i = 0; is(input, "variable") && sl_model_parameter(t->model, i, &info); i++)
-            if (info.learned && strcmp(info.name, sl_node_name(input)) == 0) n += elements(input);
+            if (info.learned && !t->counted[i] && strcmp(info.name, sl_node_name(input)) == 0) {
+                n += elements(input);
+                t->counted[i] = true;
+            }
     }
     return n;
 }
@@ -74,11 +78,21 @@ static const char *work_text(double flop, char *text, size_t size)
     return text;
 }
 
+/* The length of the name of the recurrent layer that a node is a step of; 0: of none. */
+static int recurrent(const sl_node *node)
+{
+    const char *name = sl_node_name(node), *dot = strchr(name, '.');
+    const bool layer = strncmp(name, "lstm", 4) == 0 || strncmp(name, "rnn", 3) == 0;
+    return layer && dot ? (int)(dot - name) : 0;
+}
+
 static void print_row(table *t)
 {
-    char shape[64], flop[32];
+    char shape[64], flop[32], name[64];
     if (!t->node) return;
-    printf("  %-20s %-14s %16s %12s %10s\n", sl_node_name(t->node), t->operation,
+    const int layer = recurrent(t->node);
+    snprintf(name, sizeof name, "%.*s", layer ? layer : 63, sl_node_name(t->node));
+    printf("  %-20s %-14s %16s %12s %10s\n", name, layer ? "recurrence" : t->operation,
            shape_text(t->node, shape, sizeof shape),
            t->row_parameters ? cli_count(t->row_parameters).text : "",
            t->row_work > 0 ? work_text(t->row_work, flop, sizeof flop) : "");
@@ -89,6 +103,15 @@ static void print_row(table *t)
 
 static void add_node(table *t, const sl_node *node)
 {
+    const int layer = recurrent(node);
+    if (layer && t->node && layer == recurrent(t->node) &&
+        strncmp(sl_node_name(node), sl_node_name(t->node), (size_t)layer + 1) ==
+            0) { /* one row for all steps */
+        if (!is(node, "output") && !is(node, "variable")) t->node = node;
+        t->row_parameters += learned(t, node);
+        t->row_work += work(node);
+        return;
+    }
     if (is(node, "variable") || is(node, "output") || is(node, "reshape")) return;
     if (is(node, "bias") && t->node && sl_node_input(node, 0) == t->node) {
         t->node = node;
@@ -114,11 +137,15 @@ int cli_print_layers(sl_context *ctx, const char *line, sl_activation activation
     if (!model) return sl_error_code(ctx) == SL_MEMORY ? CLI_FAILURE : CLI_USAGE;
     const char *preset = sl_model_preset(line);
     char work_all[32], act[SL_ACTIVATION_TEXT];
-    table t = {.model = model};
+    int parameters = 0;
+    for (sl_parameter_info info; sl_model_parameter(model, parameters, &info);) parameters++;
+    table t = {.model = model, .counted = calloc((size_t)parameters + 1, sizeof(bool))};
+    if (!t.counted) return CLI_FAILURE;
     printf("%s\n\n  %-20s %-14s %16s %12s %10s\n", preset ? preset : line, "layer", "operation", "output",
            "parameters", "FLOP");
     for (int i = 0; i < nodes; i++) add_node(&t, sl_graph_node(graph, i));
     print_row(&t);
+    free(t.counted);
     printf("  %-20s %-14s %16s %12s %10s\n", "together", "", "", cli_count(t.parameters).text,
            work_text(t.work, work_all, sizeof work_all));
     printf("\nact is %s. FLOP: multiplications and additions for one image, forward; a\n"

@@ -158,6 +158,24 @@ static int check_resume(const training *t)
                     o->resume, (long long)o->resume_steps, (long long)count, (long long)steps);
 }
 
+static void show_gradient(void *user, const sl_gradient_row *row)
+{
+    const cli_options *o = user;
+    if (row->agrees)
+        cli_say(o, "  %-24s agrees in %lld elements", row->parameter, (long long)row->looked_at);
+    else
+        cli_fail(o, CLI_FAILURE,
+                 "the gradient of %s is wrong: element %lld is %.8g, but the loss changes by %.8g",
+                 row->parameter, (long long)row->element, row->gradient, row->difference);
+}
+
+static int check_gradients(const training *t)
+{
+    cli_say(t->o, "gradients beside differences of the loss, on 8 images in double precision:");
+    if (sl_check_gradients(t->run.model, t->run.train, show_gradient, (void *)t->o)) return CLI_SUCCESS;
+    return sl_error(t->run.ctx) ? cli_fail_context(t->o, t->run.ctx, false) : CLI_FAILURE;
+}
+
 static int fit(training *t)
 {
     const cli_options *o = t->o;
@@ -165,6 +183,7 @@ static int fit(training *t)
     sl_model *model = t->run.model;
     const char *checkpoint = o->out ? o->out : RESCUE;
     announce(t);
+    if (o->check_gradients && check_gradients(t) != CLI_SUCCESS) return CLI_FAILURE;
     sl_fit(model, t->run.train, .epochs = (int)o->epochs, .validation = t->run.validation,
            .progress = o->quiet ? NULL : stderr, .on_epoch = on_epoch, .data = t, .checkpoint = checkpoint);
     if (sl_model_interrupted(model)) return interrupted(t, checkpoint);

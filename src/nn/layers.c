@@ -131,29 +131,32 @@ static bool recurrence_open(recurrence *r, sl_node *x, const sl_recurrent_option
     return r->sequence && r->w && r->u && r->b;
 }
 
+static sl_node *name_step(const recurrence *r, sl_node *node, const char *what, int64_t t)
+{
+    if (node) sl_node_rename(node, sl_graph_text(node->graph, "%s.%s%lld", r->name, what, (long long)t + 1));
+    return node;
+}
+
 /* x_t·W + b + h·U; h NULL: zero. */
 static sl_node *recurrence_sums(const recurrence *r, int64_t t, sl_node *h)
 {
-    sl_node *x = sl_node1(SL_OP_TAKE, &(sl_take_attr){(int)t, 0}, r->sequence);
-    sl_node *z = sl_bias(sl_matmul(x, r->w, false, false), r->b);
-    return h ? sl_add(z, sl_matmul(h, r->u, false, false)) : z;
-}
-
-static void name_step(const recurrence *r, sl_node *h, int64_t t)
-{
-    if (h) sl_node_rename(h, sl_graph_text(h->graph, "%s.h%lld", r->name, (long long)t + 1));
+    sl_node *x = name_step(r, sl_node1(SL_OP_TAKE, &(sl_take_attr){(int)t, 0}, r->sequence), "x", t);
+    sl_node *z = name_step(r, sl_matmul(x, r->w, false, false), "product", t);
+    z = name_step(r, sl_bias(z, r->b), "biased", t);
+    if (!h) return z;
+    return name_step(r, sl_add(z, name_step(r, sl_matmul(h, r->u, false, false), "recurrence", t)), "sum", t);
 }
 
 sl_node *sl_lstm_with(sl_node *x, const sl_recurrent_options *options)
 {
     recurrence r;
     if (!x || !sl_ok(x->graph->ctx) || !recurrence_open(&r, x, options, KIND_LSTM, "lstm", 4)) return NULL;
-    sl_node *h = NULL, *c = sl_constant(x->graph, (sl_shape){2, {SL_BATCH, options->units}}, 0);
+    const sl_shape state = {2, {SL_BATCH, options->units}};
+    sl_node *h = NULL, *c = name_step(&r, sl_constant(x->graph, state, 0), "c", -1);
     const sl_lstm_attr attr = {.forget_bias = sl_float_or(options->forget_bias, 1)};
     for (int64_t t = 0; t < x->shape.dim[1] && c; t++) {
-        h = sl_node2(SL_OP_LSTM_CELL, &attr, recurrence_sums(&r, t, h), c);
+        h = name_step(&r, sl_node2(SL_OP_LSTM_CELL, &attr, recurrence_sums(&r, t, h), c), "h", t);
         c = h ? h->outputs[1] : NULL;
-        name_step(&r, h, t);
     }
     return h;
 }
@@ -165,8 +168,8 @@ sl_node *sl_rnn_with(sl_node *x, const sl_recurrent_options *options)
     const bool chosen = options->activation.row != SL_ACTIVATION_LINEAR;
     sl_node *h = NULL;
     for (int64_t t = 0; t < x->shape.dim[1] && (h || t == 0); t++) {
-        h = sl_activate(recurrence_sums(&r, t, h), chosen ? options->activation : SL_TANH);
-        name_step(&r, h, t);
+        sl_node *z = recurrence_sums(&r, t, h);
+        h = name_step(&r, sl_activate(z, chosen ? options->activation : SL_TANH), "h", t);
     }
     return h;
 }
