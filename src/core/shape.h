@@ -8,8 +8,8 @@
 
 sl_shape sl_shape_of(int n, const int64_t *dims);
 bool sl_shape_equal(sl_shape a, sl_shape b);
-int64_t sl_shape_last(sl_shape shape);  /* the last dimension, 1 for a scalar */
-int64_t sl_shape_rows(sl_shape shape);  /* elements / last dimension */
+int64_t sl_shape_last(sl_shape shape); /* the last dimension, 1 for a scalar */
+int64_t sl_shape_rows(sl_shape shape); /* elements / last dimension */
 /* Elements of a block in which these tensors lie one behind another, each at a multiple of SL_ALIGN elements.
  */
 #define SL_ALIGN 16
