@@ -115,6 +115,10 @@ static inline sl_node *case_input(op_run *run, const sl_sample_input *spec, int 
     return sl_input_dims(run->graph, name, dims);
 }
 
+/* While true, a case asks for gradients and tangents alone: values that only the test wanted have no memory.
+ */
+static bool case_derivatives_alone;
+
 static inline void case_set(op_run *run, const sl_node *node, const double *values)
 {
     const int64_t count = case_count(run, node);
@@ -126,6 +130,7 @@ static inline void case_set(op_run *run, const sl_node *node, const double *valu
     } else {
         sl_plan_set_double(run->plan, node, values, count);
     }
+    if (case_derivatives_alone) sl_clear_error(run->ctx); /* what no derivative reads cannot be set */
 }
 
 /* An input or parameter with another's shape. */
@@ -185,6 +190,11 @@ static inline op_run case_open(const op_case *c, const sl_open_options *device,
         for (int k = 0; k < c->n_in; k++)
             if (run.gradient[k]) run.roots[run.n_roots++] = run.gradient[k];
         case_add_forward(&run, c);
+    }
+    if (case_derivatives_alone && differentiable) {
+        const int values = run.node->n_out + 1; /* the outputs and the objective */
+        run.n_roots -= values;
+        memmove(run.roots, run.roots + values, (size_t)run.n_roots * sizeof *run.roots);
     }
     sl_plan_options o = options ? *options : (sl_plan_options){0};
     o.batch = CASE_BATCH;

@@ -14,6 +14,31 @@ static void test_parity(void **state)
     case_every_sample(case_check_parity);
 }
 
+/* A derivative alone is what it is beside the values. */
+static void check_alone(const op_case *c, int valid)
+{
+    if (!sl_rules(c->op)->vjp) return;
+    const sl_open_options device = {.device = SL_CPU, .threads = 1};
+    case_result all = case_collect(c, NULL, &device, NULL, valid), rest = all;
+    case_derivatives_alone = true;
+    case_result alone = case_collect(c, NULL, &device, NULL, valid);
+    case_derivatives_alone = false;
+    rest.n = alone.n;
+    for (int i = 0; i < alone.n; i++) {
+        rest.values[i] = all.values[all.n - alone.n + i];
+        rest.count[i] = all.count[all.n - alone.n + i];
+    }
+    case_same(c, "derivatives alone", &rest, &alone);
+    case_result_free(&alone);
+    case_result_free(&all);
+}
+
+static void test_derivatives_alone(void **state)
+{
+    (void)state;
+    case_every_sample(check_alone);
+}
+
 /* An operation that can be trained through has samples; one that cannot says so by having no vjp. */
 static void test_every_rule_is_tested(void **state)
 {
@@ -32,6 +57,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_rule_is_tested),
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_derivatives_alone),
         cmocka_unit_test(test_parity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

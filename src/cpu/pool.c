@@ -68,7 +68,7 @@ INLINE void max_window(const geometry *g, const real *image, taps row, taps colu
                 take_tap(&best, &at, &x, tap);
             started = true;
         }
-    store(y, &best, width);
+    if (y) store(y, &best, width);
     if (index) store_indices(index, &at, width);
 }
 
@@ -76,6 +76,7 @@ static void max_pool_task(void *arg, int64_t first, int64_t last, int worker)
 {
     const geometry *g = arg;
     const sl_pool_attr *a = g->attr;
+    real *values = sl_out(g->call, 0); /* NULL where nobody reads them, and so the indices */
     int32_t *index = g->call->out[1].data;
     (void)worker;
     for (int64_t r = first; r < last; r++) {
@@ -84,9 +85,9 @@ static void max_pool_task(void *arg, int64_t first, int64_t last, int worker)
         for (int64_t ox = 0; ox < g->ow; ox++) {
             const int64_t at = (r * g->ow + ox) * g->c;
             const taps column = taps_of(ox, a->kernel[1], a->stride[1], a->pad[1], g->w);
-            real *y = sl_out(g->call, 0) + at;
-            EACH_PANEL(g->c,
-                       max_window(g, image + f, row, column, y + f, index ? index + at + f : NULL, WIDTH))
+            real *y = values ? values + at : NULL;
+            EACH_PANEL(g->c, max_window(g, image + f, row, column, y ? y + f : NULL,
+                                        index ? index + at + f : NULL, WIDTH))
         }
     }
 }
@@ -97,7 +98,7 @@ INLINE void largest_of_four(const real *a, const real *b, const real *d, const r
     panel best;
     flags at;
     max_of_four(a, b, d, e, &best, &at, width);
-    store(y, &best, width);
+    if (y) store(y, &best, width);
     if (index) store_indices(index, &at, width);
 }
 
@@ -105,6 +106,7 @@ static void max_pool_2x2_task(void *arg, int64_t first, int64_t last, int worker
 {
     const geometry *g = arg;
     const int64_t c = g->c;
+    real *values = sl_out(g->call, 0); /* NULL where nobody reads them, and so the indices */
     int32_t *index = g->call->out[1].data;
     (void)worker;
     for (int64_t r = first; r < last; r++) {
@@ -112,8 +114,8 @@ static void max_pool_2x2_task(void *arg, int64_t first, int64_t last, int worker
                    *below = x + g->w * c;
         for (int64_t ox = 0; ox < g->ow; ox++, x += 2 * c, below += 2 * c) {
             const int64_t at = (r * g->ow + ox) * c;
-            real *y = sl_out(g->call, 0) + at;
-            EACH_PANEL(c, largest_of_four(x + f, x + c + f, below + f, below + c + f, y + f,
+            real *y = values ? values + at : NULL;
+            EACH_PANEL(c, largest_of_four(x + f, x + c + f, below + f, below + c + f, y ? y + f : NULL,
                                           index ? index + at + f : NULL, WIDTH))
         }
     }

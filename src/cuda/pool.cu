@@ -113,7 +113,7 @@ struct max_window {
                     from.v[k] = take ? tap : from.v[k];
                 }
             }
-        sl_vec_store<V>(y, i * V, i * V + V, best);
+        if (y) sl_vec_store<V>(y, i * V, i * V + V, best);
         if (index) store_ints<V>(index + i * V, from);
     }
 };
