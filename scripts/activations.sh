@@ -22,12 +22,12 @@ compare() { # NAME options
 
 for name in "$@"; do
     case $name in
-    lenet) compare lenet --model lenet --activations $five,elu,gelu,mish --epochs 10 --seeds 5 --no-diagnose ;;
+    lenet) compare lenet --model lenet --activations $five --epochs 10 --seeds 5 --no-diagnose ;;
     two100) compare two100 --model "dense100 act dense100 act dense10" --activations relu,leaky_relu,elu,selu,sigmoid \
         --epochs 10 --seeds 5 ;;
     layers) compare layers --depth 2,4,6,8 --width 100 --activations relu,leaky_relu,elu,selu,sigmoid --epochs 5 --seeds 3 ;;
     deep) compare deep --depth 2,5,10,20,30,40 --width 64 --activations sigmoid,tanh,relu,swish --vary init=he,lecun \
-        --epochs 2 --seeds 3 ;;
+        --epochs 2 --seeds 1 ;;
     small) compare small --depth 5 --width 100 --activations sigmoid,tanh,relu --init "normal(0.01)" --optimizer sgd \
         --rate 0.01 --epochs 5 --seeds 1 ;;
     learned)
