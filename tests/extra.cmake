@@ -44,6 +44,7 @@ if(TARGET slope_command AND BASH_PROGRAM)
   set_tests_properties(test_compare PROPERTIES TIMEOUT 300)
   if(SLOPE_SANITIZE) # with runs a quarter as long
     set_tests_properties(test_cli test_compare PROPERTIES TIMEOUT 900 PROCESSORS 1 COST 100 ENVIRONMENT SLOPE_TEST_QUICK=1)
+    set_tests_properties(test_compare PROPERTIES LABELS slow)
   endif()
 endif()
 
