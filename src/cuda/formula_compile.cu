@@ -89,7 +89,7 @@ static void write_kernel(FILE *to, const char *name, const sl_formula *formula,
 
 typedef struct program *nvrtc_program;
 struct nvrtc {
-    void *library;
+    void *handle;
     int (*create)(nvrtc_program *, const char *source, const char *name, int n, const char *const *texts,
                   const char *const *names);
     int (*compile)(nvrtc_program, int n, const char *const *options);
@@ -109,8 +109,8 @@ template <class F> static bool find(void *library, const char *name, F *function
 static bool nvrtc_open(nvrtc *n)
 {
     const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
-    for (int i = 0; i < 3 && !n->library; i++) n->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    void *l = n->library;
+    for (int i = 0; i < 3 && !n->handle; i++) n->handle = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    void *l = n->handle;
     return l && find(l, "nvrtcCreateProgram", &n->create) && find(l, "nvrtcCompileProgram", &n->compile) &&
            find(l, "nvrtcDestroyProgram", &n->destroy) && find(l, "nvrtcGetProgramLogSize", &n->log_size) &&
            find(l, "nvrtcGetProgramLog", &n->log) && find(l, "nvrtcGetPTXSize", &n->size[0]) &&
@@ -177,7 +177,7 @@ char *sl_cuda_formula_compile(const char *source, const char *architecture, size
         image = compile_with(&n, source, architecture, bytes, message, room);
     else
         snprintf(message, room, "NVRTC (libnvrtc.so of CUDA 12 or newer) was not found");
-    if (n.library) dlclose(n.library);
+    if (n.handle) dlclose(n.handle);
     return image;
 }
 
