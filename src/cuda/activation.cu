@@ -202,15 +202,6 @@ template <class Row, bool BY_A> static void launch_sums(const sl_call *call, con
     }
 }
 
-static size_t sums_workspace(const sl_call *call, int output)
-{
-    const int64_t count = sl_shape_count(call->in[0].shape), columns = sl_shape_last(call->in[0].shape);
-    const bool flat = sl_shape_count(call->out[output].shape) == 1;
-    if (count == 0) return 0;
-    return sizeof(float) *
-           (flat ? sl_flat_workspace(count) : sl_column_workspace(1, 1, count / columns, columns));
-}
-
 /* --- from an operation to the kernels of its row --- */
 
 /* Columns that a thread must know, 1 where no value belongs to one. */
@@ -378,12 +369,12 @@ static void run_bias_vjp(const sl_call *call)
 
 static size_t first_output_workspace(const sl_call *call)
 {
-    return sums_workspace(call, 0);
+    return sl_sums_workspace(call, 0);
 }
 
 static size_t second_output_workspace(const sl_call *call)
 {
-    return sums_workspace(call, 1);
+    return sl_sums_workspace(call, 1);
 }
 
 } // namespace

@@ -278,19 +278,10 @@ static const sl_kernel *kernel_of(const sl_call *call)
     return nullptr;
 }
 
-static size_t sums_workspace(const sl_call *call, int output)
-{
-    const int64_t count = sl_shape_count(call->in[0].shape), columns = sl_shape_last(call->in[0].shape);
-    const bool flat = sl_shape_count(call->out[output].shape) == 1;
-    if (count == 0) return 0;
-    return sizeof(float) *
-           (flat ? sl_flat_workspace(count) : sl_column_workspace(1, 1, count / columns, columns));
-}
-
 /* Behind the sums, with compiled kernels: terms that are no output. */
 static size_t terms_at(const sl_call *call)
 {
-    return (sums_workspace(call, 0) + 255) / 256 * 256;
+    return (sl_sums_workspace(call, 0) + 255) / 256 * 256;
 }
 
 /* Terms from a compiled kernel, and then their sum: the bytes of both at once. */
@@ -330,13 +321,13 @@ static void launch_sums(const sl_call *call, const sl_formula_program *program, 
 
 static size_t parameter_workspace(const sl_call *call)
 {
-    if (!sl_cuda_formula_compiled(call->device, formula_of(call))) return sums_workspace(call, 0);
+    if (!sl_cuda_formula_compiled(call->device, formula_of(call))) return sl_sums_workspace(call, 0);
     return terms_at(call) + (size_t)sl_shape_count(call->in[0].shape) * sizeof(float);
 }
 
 static size_t second_output_workspace(const sl_call *call)
 {
-    return sums_workspace(call, 1);
+    return sl_sums_workspace(call, 1);
 }
 
 static void run_activation_vjp_bias(const sl_call *call)

@@ -360,4 +360,13 @@ static void sl_sum_vector(const sl_call *call, const sl_vector &x, const Terms &
               threads / SL_LEAF_THREADS * sizeof(float), call, t, finish, x, sums,
               sl_cuda_counters(call->device));
 }
+/* For sums of the elements of input 0 into output number `output`: over all, or per column. */
+static inline size_t sl_sums_workspace(const sl_call *call, int output)
+{
+    const int64_t count = sl_shape_count(call->in[0].shape), columns = sl_shape_last(call->in[0].shape);
+    const bool flat = sl_shape_count(call->out[output].shape) == 1;
+    if (count == 0) return 0;
+    return sizeof(float) *
+           (flat ? sl_flat_workspace(count) : sl_column_workspace(1, 1, count / columns, columns));
+}
 #endif
